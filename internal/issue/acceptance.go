@@ -33,7 +33,7 @@ type Acceptance struct {
 
 // The refusals of a request. Their texts are the platform's own.
 var (
-	ErrUnknownBatch = errors.New("No such batchId exists")             //nolint:staticcheck // the platform's text, word for word
+	ErrUnknownBatch = errors.New("No such batchId exists") //nolint:staticcheck // the platform's text, word for word
 	ErrOtherCourse  = errors.New("batchId is not linked with courseId")
 	ErrKeyReused    = errors.New("the Idempotency-Key was used before with another request")
 )

@@ -130,3 +130,11 @@ func ParseCompletedOn(s string) (time.Time, bool) {
 	}
 	return time.Time{}, false
 }
+
+// EnrolmentPage is one page of a batch's enrolments in the order of their
+// learner ids. Next continues after it and stays valid over restarts of the
+// source; empty = this was the last page.
+type EnrolmentPage struct {
+	Enrolments []Enrolment
+	Next       string
+}
