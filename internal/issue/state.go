@@ -65,6 +65,8 @@ type Issuance struct {
 	Replays     int  // how often it has left Failed
 	CompletedOn time.Time
 
+	FirstFailure time.Time // of the step at hand; zero = it has not failed
+
 	// Of the revision:
 	Made         *Certificate // stored answer of generate; nil = not generated
 	OldID        string       // the certificate this revision replaces
@@ -79,7 +81,7 @@ type ChannelState string
 // A channel is stored as sending before its call, so that after a crash one
 // knows that the message may have left.
 const (
-	ChannelPending ChannelState = ""
+	ChannelPending ChannelState = "pending"
 	ChannelSending ChannelState = "sending"
 	ChannelSent    ChannelState = "sent"
 	ChannelNone    ChannelState = "none" // there was nothing to send or nowhere to send it

@@ -1,0 +1,112 @@
+# Bare `make` prints this file's targets. Needed: Go, make, git, and a C
+# compiler for the race detector. Everything else is built from source at the
+# version tools/go.mod pins.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+GO        ?= go
+# Arguments of the program that `make run` starts, such as ARGS=--once.
+ARGS      ?=
+# Which packages `make unit` and `make test` test.
+PKG       ?= ./...
+BENCH     ?= .
+BENCHTIME ?= 1s
+FUZZPKG   ?= ./internal/events
+FUZZTIME  ?= 30s
+
+GOLANGCI_LINT := bin/tools/golangci-lint
+
+# The tests: under the race detector, in another order each time (go test
+# prints the seed; -shuffle=<seed> repeats it), and stopped with all stacks
+# rather than hanging.
+GOTEST = CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 10m
+
+.PHONY: help
+help: ## print this help
+	@echo "eCreds Issuer. Targets:"
+	@echo
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "Examples: make run ARGS=--once; make unit PKG=./internal/issue/...; make fuzz FUZZTIME=5m"
+
+# exec: the program takes the shell's place, so that Ctrl-C and SIGTERM reach
+# it and its exit code is ours. (`go run` would stand in between.)
+.PHONY: run
+run: ## run everything on this machine: broker, simulated platform, both programs (ARGS=...)
+	@CGO_ENABLED=0 $(GO) build -buildvcs=false -o bin/ecreds-local ./cmd/ecreds-local
+	@exec bin/ecreds-local $(ARGS)
+
+# -count=1: what `make test` reports has run now, never out of the cache.
+.PHONY: test
+test: modules vet lint race-ready ## everything that must pass: modules, vet, lint, all tests with -race
+	$(GOTEST) -count=1 $(PKG)
+
+.PHONY: unit
+unit: race-ready ## the tests with -race, nothing else (no linter is built)
+	$(GOTEST) $(PKG)
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## golangci-lint: import direction, bugs, comments, format
+	$(GOLANGCI_LINT) run ./...
+
+.PHONY: fmt
+fmt: $(GOLANGCI_LINT) ## format the code (gofumpt, goimports)
+	$(GOLANGCI_LINT) fmt
+
+.PHONY: bench
+bench: ## run the benchmarks with allocations (BENCH=regexp, BENCHTIME=1s)
+	@pkgs=$$(find . -name '*_test.go' -not -path './bin/*' -not -path './tools/*' \
+		-exec grep -l '^func Benchmark' {} + | xargs -r -n1 dirname | sort -u); \
+	if [ -z "$$pkgs" ]; then echo "make bench: no package has a benchmark"; exit 0; fi; \
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem -timeout 60m $$pkgs
+
+# go test fuzzes one target at a time, so each takes its turn.
+.PHONY: fuzz
+fuzz: ## fuzz the event decoder (FUZZTIME=30s for each target)
+	@list=$$($(GO) test -list '^Fuzz' $(FUZZPKG)) || { echo "$$list" >&2; exit 1; }; \
+	targets=$$(echo "$$list" | grep '^Fuzz' || true); \
+	if [ -z "$$targets" ]; then echo "make fuzz: $(FUZZPKG) has no fuzz target" >&2; exit 1; fi; \
+	for target in $$targets; do \
+		echo "== $$target, $(FUZZTIME)"; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $(FUZZPKG) || exit 1; \
+	done
+
+.PHONY: build
+build: ## build the programs into bin/, static
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
+
+# The tools stay: they take minutes to build and are renewed when
+# tools/go.mod changes. The local run's data is its own.
+.PHONY: clean
+clean: ## remove what was built, except bin/tools (keeps .ecreds/)
+	@find bin -mindepth 1 -maxdepth 1 -not -name tools -exec rm -rf {} + 2>/dev/null || true
+	@rm -rf dist coverage* cover.out
+	@find . -path ./bin -prune -o \( -name '*.test' -o -name '*.prof' -o -name '*.coverprofile' \) -type f -exec rm -f {} +
+
+# Parts of the targets above.
+
+.PHONY: modules
+modules:
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+.PHONY: vet
+vet:
+	$(GO) vet ./...
+
+# The race detector links C code; without a compiler go test says so in terms
+# of cgo, which helps nobody.
+.PHONY: race-ready
+race-ready:
+	@cc=$$($(GO) env CC) && set -- $$cc && command -v "$$1" >/dev/null || { \
+		echo "The tests run with the race detector, which needs the C compiler '$$1': install it with 'apt-get install gcc libc6-dev' (Debian, Ubuntu), 'dnf install gcc' (Fedora), 'apk add gcc musl-dev' (Alpine) or 'xcode-select --install' (macOS)." >&2; \
+		exit 1; }
+
+# Built when missing or when the pinned version changed, not at every run.
+$(GOLANGCI_LINT): tools/go.mod tools/go.sum
+	@echo "Building golangci-lint as pinned in tools/go.mod; the first time takes some minutes."
+	CGO_ENABLED=0 $(GO) -C tools build -trimpath -buildvcs=false -o ../$@ \
+		github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@

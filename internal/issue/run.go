@@ -1,0 +1,279 @@
+package issue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"go.uber.org/zap"
+)
+
+// run is the work on one claimed issuance, from its claim until its event is
+// at rest or on hold.
+type run struct {
+	*Worker
+	event    Event
+	issuance Issuance
+	bury     Bury
+
+	course    *Course // looked up when first needed
+	recipient *Recipient
+	change    Checkpoint // what the next write will say
+	panics    int
+}
+
+func (r *run) work(ctx context.Context) Outcome {
+	if r.CrashLimit > 0 && r.issuance.Crashes >= r.CrashLimit {
+		return r.fail(ctx, r.stepAtHand(), &Failure{
+			Verdict: Permanent, Reason: ReasonCrashLoop,
+			Message: fmt.Sprintf("%d processes died while they worked this event", r.issuance.Crashes),
+		}, ClassPermanent)
+	}
+	for _, s := range r.steps {
+		if !s.pending(r) {
+			continue
+		}
+		if err := r.perform(ctx, s); err != nil {
+			return r.conclude(ctx, s.name, err)
+		}
+	}
+	return r.finish(ctx)
+}
+
+// stepAtHand names the first step that is still to be done.
+func (r *run) stepAtHand() Step {
+	for _, s := range r.steps {
+		if s.pending(r) {
+			return s.name
+		}
+	}
+	return StepNotify
+}
+
+// perform tries a step a few times in place. Waiting between tries has full
+// jitter, keeps to Retry-After, and no try starts after stepPatience.
+func (r *run) perform(ctx context.Context, s step) error {
+	if r.issuance.Step != s.name {
+		r.issuance.Step, r.issuance.Attempts, r.issuance.Rounds = s.name, 0, 0
+	}
+	deadline := time.Now().Add(stepPatience + r.CallTimeout[s.name])
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	waits := newJitter(stepPatience)
+	var last error
+	attempt := func() error {
+		if last = r.try(ctx, s, deadline.Add(claimGrace)); last == nil {
+			return nil
+		}
+		failure := AsFailure(last)
+		waits.atLeast(failure.RetryAfter)
+		if failure.Verdict != Transient || errors.Is(last, ErrClaimLost) {
+			return backoff.Permanent(last)
+		}
+		return last
+	}
+	inPlace := uint64(max(r.StepAttempts, 1) - 1)
+	// The library's own error may only say that waiting was cut short; the last
+	// failure says why there was something to wait for.
+	_ = backoff.Retry(attempt, backoff.WithContext(backoff.WithMaxRetries(waits, inPlace), ctx))
+	return last
+}
+
+// try makes one call: lookups, then the write that renews the claim and
+// records the attempt, and only then the call.
+func (r *run) try(ctx context.Context, s step, until time.Time) error {
+	if err := r.lookUp(ctx); err != nil {
+		return r.tried(s, 0, err)
+	}
+	if s.needless != nil && s.needless(r) {
+		return nil
+	}
+	r.issuance.Attempts++
+	r.change.Claim.Until = until
+	r.change.State, r.change.Step = s.ongoing, s.name
+	if s.mark != nil {
+		s.mark(r)
+	}
+	if err := r.write(ctx); err != nil {
+		return err
+	}
+	callCtx, cancel := context.WithTimeout(ctx, r.CallTimeout[s.name])
+	defer cancel()
+	begun := time.Now()
+	err := r.survive(func() error { return s.call(r, callCtx) })
+	return r.tried(s, time.Since(begun), err)
+}
+
+// tried takes note of one try and passes its error on.
+func (r *run) tried(s step, took time.Duration, err error) error {
+	if err == nil {
+		r.Metrics.attempt(s.name, Done, "", took)
+		r.issuance.FirstFailure = time.Time{}
+		r.change.State, r.change.Finished = s.finished, s.finished
+		return nil
+	}
+	failure := AsFailure(err)
+	r.Metrics.attempt(s.name, failure.Verdict, failure.Reason, took)
+	if r.issuance.FirstFailure.IsZero() {
+		r.issuance.FirstFailure = time.Now()
+	}
+	return err
+}
+
+// survive turns a panic of a call into a failure: the first is tried again,
+// for it may have come of a passing state; the second convicts the event.
+func (r *run) survive(call func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.panics++
+			r.Log.Error("a step panicked", append(r.fields(), zap.ByteString("stack", debug.Stack()))...)
+			verdict := Transient
+			if r.panics > 1 {
+				verdict = Permanent
+			}
+			err = &Failure{Verdict: verdict, Reason: ReasonPanic, Message: "the step panicked; see the log for its stack"}
+		}
+	}()
+	return call()
+}
+
+// lookUp reads course and recipient, once for all steps of the run.
+func (r *run) lookUp(ctx context.Context) error {
+	if r.course == nil {
+		course, err := r.Courses.Course(ctx, r.issuance.Course)
+		if err != nil {
+			return err
+		}
+		r.course = &course
+	}
+	if r.recipient == nil {
+		recipient, err := r.Recipients.Recipient(ctx, r.issuance.Learner)
+		if err != nil {
+			return err
+		}
+		r.recipient = &recipient
+	}
+	return nil
+}
+
+// write sends the accumulated change to the ledger and starts a fresh one.
+func (r *run) write(ctx context.Context) error {
+	r.change.Attempts, r.change.Rounds = r.issuance.Attempts, r.issuance.Rounds
+	r.change.FirstFailure = r.issuance.FirstFailure
+	if err := r.Store.Checkpoint(ctx, r.change); err != nil {
+		if errors.Is(err, ErrClaimLost) || ctx.Err() != nil {
+			return err
+		}
+		return &Failure{Verdict: Outage, Reason: ReasonUnavailable, Message: "the ledger is away", Err: err}
+	}
+	r.change = Checkpoint{Claim: r.change.Claim}
+	return nil
+}
+
+// finish writes that the issuance has come to its end.
+func (r *run) finish(ctx context.Context) Outcome {
+	r.change.State, r.change.Finished, r.change.Step = Notified, Notified, StepNotify
+	r.change.Rest, r.change.Reason = true, r.withoutNotification()
+	if err := r.write(context.WithoutCancel(ctx)); err != nil {
+		return r.giveUp(ctx, err)
+	}
+	r.Metrics.event(outcomeIssued)
+	return atRest
+}
+
+// conclude decides what follows a step that did not succeed.
+func (r *run) conclude(ctx context.Context, name Step, err error) Outcome {
+	failure := AsFailure(err)
+	switch {
+	case errors.Is(err, ErrClaimLost), ctx.Err() != nil, failure.Verdict == Outage:
+		return r.giveUp(ctx, err)
+	case failure.Verdict == Permanent:
+		return r.fail(ctx, name, failure, ClassPermanent)
+	case r.issuance.Rounds >= len(r.RetryDelays):
+		return r.fail(ctx, name, failure, ClassExhausted)
+	default:
+		return r.retryLater(ctx, name, failure)
+	}
+}
+
+// giveUp ends the claim and keeps the event, for nothing was the learner's
+// fault. What the run achieved and has not written yet is written now; should
+// that fail too, it is achieved again by whoever claims next.
+func (r *run) giveUp(ctx context.Context, cause error) Outcome {
+	r.warn(ctx, "an event is on hold", r.event, cause)
+	r.change.Release, r.change.Rest, r.change.DeadLetter = true, false, nil
+	if err := r.write(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, ErrClaimLost) {
+		r.warn(ctx, "cannot release a claim; it will lapse", r.event, err)
+	}
+	return hold(max(holdAway, AsFailure(cause).RetryAfter))
+}
+
+// retryLater turns the issuance in until its time has come.
+func (r *run) retryLater(ctx context.Context, name Step, failure *Failure) Outcome {
+	wait := max(r.RetryDelays[r.issuance.Rounds], failure.RetryAfter)
+	r.issuance.Rounds++
+	r.describe(name, failure)
+	r.change.State, r.change.Rest, r.change.Due = Retrying, true, time.Now().Add(wait)
+	if err := r.write(context.WithoutCancel(ctx)); err != nil {
+		return r.giveUp(ctx, err)
+	}
+	r.Metrics.event(outcomeRetried)
+	return atRest
+}
+
+// fail brings an event to rest that cannot succeed: first the dead-letter
+// topic, then the ledger, so that no failure is without its record.
+func (r *run) fail(ctx context.Context, name Step, failure *Failure, class DeadLetterClass) Outcome {
+	ctx = context.WithoutCancel(ctx)
+	letter := r.letter(name, failure, class)
+	place, err := r.bury(ctx, letter)
+	if err != nil {
+		return r.giveUp(ctx, fmt.Errorf("write the dead letter: %w", err))
+	}
+	letter.Place = place
+	r.describe(name, failure)
+	r.change.State, r.change.Rest, r.change.DeadLetter = Failed, true, &letter
+	if err := r.write(ctx); err != nil {
+		return r.giveUp(ctx, err)
+	}
+	r.Metrics.deadLetter(name, failure.Reason)
+	r.Metrics.event(outcomeDeadLettered)
+	r.Log.Warn("an event was dead-lettered", append(r.fields(), zap.String("step", string(name)),
+		zap.String("reason", string(failure.Reason)), zap.Int("http_status", failure.HTTPStatus))...)
+	return atRest
+}
+
+func (r *run) letter(name Step, failure *Failure, class DeadLetterClass) DeadLetter {
+	now := time.Now()
+	first := r.issuance.FirstFailure
+	if first.IsZero() {
+		first = now
+	}
+	return DeadLetter{
+		ID:    fmt.Sprintf("%s-%d-%d", r.issuance.ID, r.issuance.Revision, r.issuance.Replays),
+		Class: class, Step: name, Reason: failure.Reason, HTTPStatus: failure.HTTPStatus, Message: failure.Message,
+		Attempts: r.issuance.Attempts, Replays: r.issuance.Replays, Job: r.issuance.Job,
+		FirstFailure: first, LastFailure: now,
+	}
+}
+
+// describe puts a failure into the coming write. A channel whose call was
+// answered is pending again, not in doubt.
+func (r *run) describe(name Step, failure *Failure) {
+	r.change.Step, r.change.Reason, r.change.Finished = name, failure.Reason, ""
+	r.change.HTTPStatus, r.change.Message = failure.HTTPStatus, failure.Message
+	if name != StepNotify || failure.HTTPStatus == 0 {
+		return
+	}
+	for _, c := range []channel{r.email(), r.sms()} {
+		if !c.settled() {
+			c.reach(ChannelPending)
+		}
+	}
+}
+
+// fields name the event in a log line, by ids alone.
+func (r *run) fields() []zap.Field { return eventFields(r.event) }

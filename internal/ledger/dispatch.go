@@ -1,0 +1,134 @@
+package ledger
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/ecreds/issuer/internal/issue"
+)
+
+var _ issue.DispatchStore = (*Ledger)(nil)
+
+// jobsWithDue steps through the index of what is due from job to job, so its
+// cost grows with the jobs and not with what they have waiting.
+const jobsWithDue = `WITH RECURSIVE waiting (job_id) AS (
+		SELECT MIN(job_id) FROM issuances WHERE due_at IS NOT NULL
+		UNION ALL
+		SELECT (SELECT MIN(i.job_id) FROM issuances i WHERE i.due_at IS NOT NULL AND i.job_id > waiting.job_id)
+		FROM waiting WHERE waiting.job_id IS NOT NULL)
+	SELECT j.id, j.trace_parent, j.re_issue, (SELECT COUNT(*) FROM issuances o WHERE o.job_id = j.id AND o.is_out = 1)
+	FROM waiting w JOIN jobs j ON j.id = w.job_id WHERE j.state = 'running' ORDER BY j.created_at, j.id`
+
+const takeDue = `UPDATE issuances SET is_out = 1, dispatch = dispatch + 1, due_at = NULL, taken_at = $2,
+		record_partition = NULL, record_offset = NULL
+	WHERE id IN (SELECT id FROM issuances WHERE job_id = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3)
+	RETURNING id, user_id, batch_id, course_id, certificate, completed_on, dispatch, revision`
+
+// turn is one job that has something due.
+type turn struct {
+	job         issue.JobID
+	traceParent string
+	reIssue     bool
+	out         int
+}
+
+// TakeDue implements [issue.DispatchStore]. Jobs share the limit evenly; what
+// one job leaves goes to those after it.
+func (l *Ledger) TakeDue(ctx context.Context, ahead, limit int) ([]issue.Event, error) {
+	defer l.metrics.observe(opDispatch, time.Now())
+	turns, err := l.turns(ctx)
+	if err != nil || len(turns) == 0 {
+		return nil, away(err)
+	}
+	if ahead <= 0 {
+		ahead = math.MaxInt
+	}
+	var events []issue.Event
+	err = l.writer.do(ctx, func(t *transaction) error {
+		events = events[:0]
+		for i, turn := range turns {
+			share := (limit - len(events)) / (len(turns) - i)
+			if err := t.take(turn, min(share, ahead-turn.out), &events); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return events, away(err)
+}
+
+// turns lists the jobs with something due, now or later, oldest first.
+func (l *Ledger) turns(ctx context.Context) ([]turn, error) {
+	rows, err := l.reads.QueryContext(ctx, jobsWithDue)
+	if err != nil {
+		return nil, err
+	}
+	var turns []turn
+	err = eachRow(rows, func(scan func(...any) error) error {
+		var t turn
+		err := scan(&t.job, &t.traceParent, &t.reIssue, &t.out)
+		turns = append(turns, t)
+		return err
+	})
+	return turns, err
+}
+
+func (t *transaction) take(turn turn, n int, events *[]issue.Event) error {
+	if n <= 0 {
+		return nil
+	}
+	return t.rows(takeDue, []any{turn.job, t.at, n}, func(scan func(...any) error) error {
+		var completed int64
+		event := issue.Event{Job: turn.job, TraceParent: turn.traceParent}
+		err := scan(&event.Issuance, &event.Learner, &event.Batch, &event.Course, &event.Certificate, &completed,
+			&event.Number, &event.Revision)
+		event.CompletedOn, event.ReIssue = time.UnixMilli(completed).UTC(), turn.reIssue
+		*events = append(*events, event)
+		return err
+	})
+}
+
+// Dispatched implements [issue.DispatchStore].
+func (l *Ledger) Dispatched(ctx context.Context, published []issue.Published) error {
+	defer l.metrics.observe(opDispatch, time.Now())
+	return away(l.writer.do(ctx, func(t *transaction) error {
+		for _, p := range published {
+			if err := t.dispatched(p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+func (t *transaction) dispatched(p issue.Published) (err error) {
+	switch p.Receipt.Outcome {
+	case issue.PublishOK:
+		_, err = t.exec(`UPDATE issuances SET record_partition = $3, record_offset = $4
+			WHERE id = $1 AND dispatch = $2 AND is_out = 1`,
+			p.Event.Issuance, p.Event.Number, p.Receipt.Place.Partition, p.Receipt.Place.Offset)
+	case issue.PublishFailed:
+		_, err = t.exec(`UPDATE issuances SET is_out = 0, taken_at = NULL, due_at = $3
+			WHERE id = $1 AND dispatch = $2 AND is_out = 1 AND claim_token IS NULL`,
+			p.Event.Issuance, p.Event.Number, t.at+publishAgainAfter.Milliseconds())
+	case issue.PublishUnknown:
+		// It may stand in Kafka: Recall decides, once its time is over.
+	}
+	return err
+}
+
+// publishAgainAfter is how long an event rests that Kafka refused.
+const publishAgainAfter = time.Second
+
+// Recall implements [issue.DispatchStore].
+func (l *Ledger) Recall(ctx context.Context, takenBefore time.Time) (int, error) {
+	var n int64
+	err := l.writer.do(ctx, func(t *transaction) (err error) {
+		n, err = t.exec(`UPDATE issuances SET is_out = 0, taken_at = NULL, due_at = $2
+			WHERE is_out = 1 AND record_offset IS NULL AND taken_at < $1 AND claim_token IS NULL`,
+			takenBefore.UnixMilli(), t.at)
+		return err
+	})
+	return int(n), away(err)
+}

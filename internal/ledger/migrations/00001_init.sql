@@ -1,0 +1,202 @@
+-- Times are epoch milliseconds; flags are 0 or 1; absent times are NULL.
+-- +goose Up
+
+-- One accepted /issue call, or the standing job of a batch and certificate that
+-- gathers events made elsewhere.
+CREATE TABLE jobs (
+    id              TEXT   PRIMARY KEY,
+    batch_id        TEXT   NOT NULL,
+    course_id       TEXT   NOT NULL,
+    certificates    TEXT   NOT NULL, -- JSON list of names
+    filter          TEXT   NOT NULL, -- JSON
+    re_issue        BIGINT NOT NULL,
+    state           TEXT   NOT NULL, -- running, paused, cancelled
+    eligible        BIGINT NOT NULL,
+    estimate        BIGINT NOT NULL,
+    resolved        BIGINT NOT NULL,
+    read_to         TEXT   NOT NULL, -- the fan-out's cursor
+    issued          BIGINT NOT NULL DEFAULT 0,
+    created_by      TEXT   NOT NULL,
+    created_at      BIGINT NOT NULL,
+    moved_at        BIGINT NOT NULL, -- when an issuance of it last changed
+    trace_parent    TEXT   NOT NULL,
+    idempotency_key TEXT   UNIQUE,
+    fingerprint     TEXT   NOT NULL
+);
+CREATE INDEX jobs_unresolved ON jobs (created_at) WHERE resolved = 0;
+CREATE INDEX jobs_batch ON jobs (batch_id, created_at);
+
+-- One learner's certificate in a batch under one name. Out: its record is in
+-- Kafka or being worked. due_at is set exactly while it is in and unfinished.
+CREATE TABLE issuances (
+    id               TEXT   PRIMARY KEY,
+    batch_id         TEXT   NOT NULL,
+    user_id          TEXT   NOT NULL,
+    course_id        TEXT   NOT NULL,
+    certificate      TEXT   NOT NULL,
+    completed_on     BIGINT NOT NULL,
+    job_id           TEXT   NOT NULL, -- the job that it is dispatched for
+    revision         BIGINT NOT NULL, -- the one being worked
+    last_revision    BIGINT NOT NULL, -- the newest asked for
+    state            TEXT   NOT NULL,
+    step             TEXT   NOT NULL,
+    attempts         BIGINT NOT NULL,
+    rounds           BIGINT NOT NULL,
+    reason           TEXT   NOT NULL,
+    http_status      BIGINT NOT NULL,
+    message          TEXT   NOT NULL,
+    first_failed_at  BIGINT,
+    replays          BIGINT NOT NULL,
+    issued_at        BIGINT,          -- when some revision was first registered
+    updated_at       BIGINT NOT NULL,
+    is_out           BIGINT NOT NULL,
+    dispatch         BIGINT NOT NULL, -- number of the last dispatch
+    due_at           BIGINT,
+    taken_at         BIGINT,
+    record_partition BIGINT,
+    record_offset    BIGINT,
+    claim_token      TEXT,
+    claim_process    TEXT,
+    claim_until      BIGINT,
+    crashes          BIGINT NOT NULL
+);
+CREATE INDEX issuances_due ON issuances (job_id, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX issuances_out ON issuances (job_id) WHERE is_out = 1;
+CREATE INDEX issuances_user ON issuances (user_id, batch_id);
+
+-- Which jobs want which issuances.
+CREATE TABLE job_issuances (
+    job_id      TEXT NOT NULL,
+    user_id     TEXT NOT NULL,
+    issuance_id TEXT NOT NULL,
+    PRIMARY KEY (job_id, user_id, issuance_id)
+);
+CREATE INDEX job_issuances_issuance ON job_issuances (issuance_id);
+
+-- Learners whom a job passes over.
+CREATE TABLE job_skips (
+    job_id      TEXT   NOT NULL,
+    user_id     TEXT   NOT NULL,
+    certificate TEXT   NOT NULL,
+    reason      TEXT   NOT NULL,
+    at          BIGINT NOT NULL,
+    PRIMARY KEY (job_id, user_id, certificate)
+);
+
+-- Sums shown to people, kept in the transaction that changes the rows; nothing
+-- decides by them. kind: state, failed or skipped.
+CREATE TABLE job_counts (
+    job_id TEXT   NOT NULL,
+    kind   TEXT   NOT NULL,
+    name   TEXT   NOT NULL,
+    n      BIGINT NOT NULL,
+    PRIMARY KEY (job_id, kind, name)
+);
+
+-- 1 = first issue, +1 for each re-issue; one per cause.
+CREATE TABLE revisions (
+    issuance_id    TEXT   NOT NULL,
+    revision       BIGINT NOT NULL,
+    cause          TEXT   NOT NULL,
+    old_id         TEXT   NOT NULL, -- the certificate it replaces
+    certificate_id TEXT   NOT NULL,
+    access_code    TEXT   NOT NULL,
+    pdf_url        TEXT   NOT NULL,
+    json_url       TEXT   NOT NULL,
+    json_data      TEXT,            -- the signed assertion; dropped once registered and notified
+    register_at    BIGINT,          -- first attempt to register; the id is fixed from then on
+    registered_at  BIGINT,
+    email          TEXT   NOT NULL,
+    sms            TEXT   NOT NULL,
+    created_at     BIGINT NOT NULL,
+    PRIMARY KEY (issuance_id, revision),
+    UNIQUE (issuance_id, cause)
+);
+
+CREATE TABLE issuance_history (
+    issuance_id TEXT   NOT NULL,
+    at          BIGINT NOT NULL,
+    revision    BIGINT NOT NULL,
+    state       TEXT   NOT NULL,
+    step        TEXT   NOT NULL,
+    attempts    BIGINT NOT NULL,
+    reason      TEXT   NOT NULL,
+    message     TEXT   NOT NULL
+);
+CREATE INDEX issuance_history_issuance ON issuance_history (issuance_id, at);
+
+-- One row for each start of a consumer; its claims end with it.
+CREATE TABLE processes (
+    id         TEXT   PRIMARY KEY,
+    name       TEXT   NOT NULL,
+    capacity   BIGINT NOT NULL, -- events that it works at once
+    started_at BIGINT NOT NULL,
+    seen_at    BIGINT NOT NULL
+);
+
+-- Index of the dead-letter topic. The index is the truth.
+CREATE TABLE dead_letters (
+    id               TEXT   PRIMARY KEY,
+    issuance_id      TEXT   NOT NULL, -- '' for poison
+    job_id           TEXT   NOT NULL,
+    class            TEXT   NOT NULL,
+    step             TEXT   NOT NULL,
+    reason           TEXT   NOT NULL,
+    http_status      BIGINT NOT NULL,
+    message          TEXT   NOT NULL,
+    attempts         BIGINT NOT NULL,
+    replays          BIGINT NOT NULL,
+    record_partition BIGINT NOT NULL,
+    record_offset    BIGINT NOT NULL,
+    first_failed_at  BIGINT NOT NULL,
+    failed_at        BIGINT NOT NULL,
+    state            TEXT   NOT NULL -- open, redriven, discarded
+);
+CREATE INDEX dead_letters_issuance ON dead_letters (issuance_id);
+CREATE INDEX dead_letters_open ON dead_letters (failed_at) WHERE state = 'open';
+
+-- Which root organisation holds which signing or encryption key.
+CREATE TABLE signing_keys (
+    key_id   TEXT   NOT NULL,
+    purpose  TEXT   NOT NULL, -- sign or enc
+    org_id   TEXT   NOT NULL,
+    org_name TEXT   NOT NULL,
+    comment  TEXT   NOT NULL,
+    added_by TEXT   NOT NULL,
+    added_at BIGINT NOT NULL,
+    PRIMARY KEY (key_id)
+);
+
+-- Templates as a job met them: which succeeded once, which are broken.
+CREATE TABLE templates (
+    job_id       TEXT   NOT NULL,
+    certificate  TEXT   NOT NULL,
+    succeeded_at BIGINT,
+    failures     BIGINT NOT NULL, -- different learners in a row
+    broken_at    BIGINT,
+    probe_at     BIGINT,
+    PRIMARY KEY (job_id, certificate)
+);
+
+CREATE TABLE audit (
+    at      BIGINT NOT NULL,
+    actor   TEXT   NOT NULL,
+    action  TEXT   NOT NULL,
+    subject TEXT   NOT NULL,
+    detail  TEXT   NOT NULL
+);
+CREATE INDEX audit_at ON audit (at);
+
+-- +goose Down
+DROP TABLE audit;
+DROP TABLE templates;
+DROP TABLE signing_keys;
+DROP TABLE dead_letters;
+DROP TABLE processes;
+DROP TABLE issuance_history;
+DROP TABLE revisions;
+DROP TABLE job_counts;
+DROP TABLE job_skips;
+DROP TABLE job_issuances;
+DROP TABLE issuances;
+DROP TABLE jobs;
