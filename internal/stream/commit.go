@@ -1,0 +1,110 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"go.uber.org/zap"
+)
+
+// commitLoop commits regularly while a generation is in force. It is the only
+// committer, so commits cannot overtake each other.
+func (c *Consumer) commitLoop(ended context.Context, generation *kafka.Generation) {
+	ticker := time.NewTicker(commitInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ended.Done():
+			return
+		case <-ticker.C:
+			c.commit(ended, generation)
+		}
+	}
+}
+
+// commit commits what is news, fenced by generation and member: the broker
+// refuses it when the partitions are not ours any more.
+func (c *Consumer) commit(ctx context.Context, generation *kafka.Generation) {
+	if generation == nil {
+		return
+	}
+	partitions, offsets := c.toCommit(generation)
+	if len(offsets) == 0 {
+		return
+	}
+	// The end of a generation is a time to commit, not to be cut short.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	response, err := c.conn.client.OffsetCommit(ctx, &kafka.OffsetCommitRequest{
+		GroupID: generation.GroupID, GenerationID: int(generation.ID), MemberID: generation.MemberID,
+		Topics: map[string][]kafka.OffsetCommit{c.Topic: offsets},
+	})
+	if err != nil {
+		c.Log.Warn("cannot commit; trying again", zap.Error(err))
+		return
+	}
+	c.accept(response.Topics[c.Topic], partitions, offsets)
+}
+
+func (c *Consumer) toCommit(generation *kafka.Generation) (map[int]*partition, []kafka.OffsetCommit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.generation != generation {
+		return nil, nil
+	}
+	held := map[int]*partition{}
+	var offsets []kafka.OffsetCommit
+	for id, p := range c.partitions {
+		held[id] = p
+		if offset, news := p.tracker.toCommit(); news {
+			offsets = append(offsets, kafka.OffsetCommit{Partition: id, Offset: offset})
+		}
+	}
+	return held, offsets
+}
+
+// accept takes note of what the broker took. The call itself succeeds even
+// when it refuses a partition, so each answer is looked at.
+func (c *Consumer) accept(answers []kafka.OffsetCommitPartition, held map[int]*partition, offsets []kafka.OffsetCommit) {
+	refused := map[int]error{}
+	for _, answer := range answers {
+		if answer.Error != nil {
+			refused[answer.Partition] = answer.Error
+		}
+	}
+	for _, o := range offsets {
+		if refused[o.Partition] == nil {
+			held[o.Partition].tracker.commit(o.Offset)
+		}
+	}
+	for id, err := range refused {
+		if !generationOver(err) {
+			c.Log.Warn("a commit was refused; trying again", zap.Int("partition", id), zap.Error(err))
+		}
+	}
+}
+
+// generationOver says that the group has moved on: an ordinary end, after
+// which the next generation or the next owner commits.
+func generationOver(err error) bool {
+	return errors.Is(err, kafka.IllegalGeneration) || errors.Is(err, kafka.UnknownMemberId) ||
+		errors.Is(err, kafka.RebalanceInProgress)
+}
+
+// firstOffset asks for the first record that a partition still has.
+func (c *Connection) firstOffset(ctx context.Context, topic string, partition int) (int64, error) {
+	response, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
+		Topics: map[string][]kafka.OffsetRequest{topic: {kafka.FirstOffsetOf(partition)}},
+	})
+	if err != nil {
+		return 0, c.explain(err)
+	}
+	for _, p := range response.Topics[topic] {
+		if p.Partition == partition {
+			return p.FirstOffset, p.Error
+		}
+	}
+	return 0, c.explain(kafka.UnknownTopicOrPartition)
+}

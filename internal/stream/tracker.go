@@ -1,0 +1,72 @@
+package stream
+
+import (
+	"slices"
+	"sync"
+)
+
+// tracker knows which delivered offsets of a partition are at rest, and up to
+// where all of them are. Offsets rise but may have holes (compaction,
+// transaction markers), so it counts what was delivered and never adds one to
+// an offset to find the next.
+type tracker struct {
+	mu        sync.Mutex
+	pending   []delivery // delivered and not yet passed, by offset
+	watermark int64      // the offset to commit: everything below is at rest
+	committed int64      // the last offset that the broker took
+}
+
+type delivery struct {
+	offset int64
+	atRest bool
+}
+
+// uncommitted marks a partition whose group has no offset yet: then even the
+// starting point is worth a commit.
+const uncommitted = -1
+
+func newTracker(start, committed int64) *tracker {
+	return &tracker{watermark: start, committed: committed}
+}
+
+// deliver takes note of an event; offsets come in rising order.
+func (t *tracker) deliver(offset int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pending = append(t.pending, delivery{offset: offset})
+}
+
+// rest marks an event at rest and returns by how many events the watermark
+// moved.
+func (t *tracker) rest(offset int64) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i, found := slices.BinarySearchFunc(t.pending, offset, func(d delivery, offset int64) int {
+		return int(d.offset - offset)
+	})
+	if !found {
+		return 0
+	}
+	t.pending[i].atRest = true
+	passed := 0
+	for passed < len(t.pending) && t.pending[passed].atRest {
+		t.watermark = t.pending[passed].offset + 1
+		passed++
+	}
+	t.pending = t.pending[passed:]
+	return passed
+}
+
+// toCommit returns the offset to commit, if it is news to the broker.
+func (t *tracker) toCommit() (offset int64, news bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.watermark, t.watermark > t.committed
+}
+
+// commit takes note of an offset that the broker took.
+func (t *tracker) commit(offset int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.committed = max(t.committed, offset)
+}
