@@ -68,7 +68,7 @@ type wireEData struct {
 }
 
 // Encode makes the record of an event, keyed by the learner.
-func Encode(event issue.Event, at time.Time) (kafka.Message, error) {
+func Encode(event issue.Event, at time.Time) kafka.Message {
 	w := wire{
 		EID: eidJobRequest, ETS: at.UnixMilli(), MID: event.MID,
 		Actor:  wireActor{ID: "Course Certificate Generator", Type: "System"},
@@ -83,30 +83,24 @@ func Encode(event issue.Event, at time.Time) (kafka.Message, error) {
 	if !event.CompletedOn.IsZero() {
 		w.EData.CompletedOn = event.CompletedOn.UnixMilli()
 	}
-	value, err := marshal(w)
-	if err != nil {
-		return kafka.Message{}, fmt.Errorf("encode the event of issuance %s: %w", event.Issuance, err)
-	}
 	return kafka.Message{
-		Key: []byte(event.Learner), Value: value, Time: at,
+		Key: []byte(event.Learner), Value: marshal(w), Time: at,
 		Headers: []kafka.Header{
 			{Key: HeaderDispatch, Value: strconv.AppendInt(nil, event.Number, 10)},
 			{Key: HeaderRevision, Value: strconv.AppendInt(nil, int64(event.Revision), 10)},
 			{Key: HeaderTraceParent, Value: []byte(childOf(event.TraceParent))},
 		},
-	}, nil
+	}
 }
 
 // marshal leaves <, > and & as they are: certificate names may hold them, and
 // other readers of the topic expect plain text.
-func marshal(v any) ([]byte, error) {
+func marshal(w wire) []byte {
 	var buffer bytes.Buffer
 	encoder := json.NewEncoder(&buffer)
 	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), nil
+	_ = encoder.Encode(w) // texts, numbers and flags always encode
+	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n"))
 }
 
 // ErrPoison is wrapped by the error of a record that is no event and never

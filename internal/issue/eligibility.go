@@ -36,7 +36,7 @@ type Filter struct {
 	Statuses      []int       `json:"statuses,omitempty"`      // none = StatusCompleted
 	Learners      []LearnerID `json:"learners,omitempty"`      // none = everybody
 	CompletedFrom time.Time   `json:"completedFrom,omitzero"`  // inclusive
-	CompletedTo   time.Time   `json:"completedUntil,omitzero"` // exclusive
+	CompletedTo   time.Time   `json:"completedTo,omitzero"` // exclusive
 }
 
 // WantedStatuses are the enrolment statuses that the filter lets through.

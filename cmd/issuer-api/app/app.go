@@ -1,0 +1,169 @@
+// Package app wires issuer-api: settings in, a running program out. It is apart
+// from main so that the one-machine program and tests start the same wiring.
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/segmentio/kafka-go"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ecreds/issuer/internal/content"
+	"github.com/ecreds/issuer/internal/enrolment/elasticsearch"
+	"github.com/ecreds/issuer/internal/events"
+	"github.com/ecreds/issuer/internal/httpapi"
+	"github.com/ecreds/issuer/internal/issue"
+	"github.com/ecreds/issuer/internal/ledger"
+	"github.com/ecreds/issuer/internal/program"
+	"github.com/ecreds/issuer/internal/stream"
+	"github.com/ecreds/issuer/internal/sunbird"
+)
+
+const (
+	// callsAtOnce bounds connections to one service: the API calls on behalf of
+	// people and of one fan-out.
+	callsAtOnce = 32
+	// templateLife is how long a course is believed to have the same templates.
+	templateLife = 10 * time.Minute
+)
+
+// App is an assembled issuer-api.
+type App struct {
+	config     Config
+	log        *zap.Logger
+	registry   *prometheus.Registry
+	listener   net.Listener
+	kafka      *stream.Connection
+	publisher  *stream.Publisher
+	ledger     *ledger.Ledger
+	courses    issue.Courses
+	enrolments *elasticsearch.Client
+	fanOut     *issue.FanOut
+	dispatcher *issue.Dispatcher
+	readiness  *program.Readiness
+}
+
+// New assembles the program: it opens the ledger and takes its address.
+func New(ctx context.Context, config Config, logTo io.Writer) (*App, error) {
+	log, err := program.Logger(config.Log, logTo)
+	if err != nil {
+		return nil, err
+	}
+	a := &App{config: config, log: log.Named("issuer-api"), registry: program.Registry("issuer-api")}
+	if err := a.connect(); err != nil {
+		return nil, err
+	}
+	if a.listener, err = program.Listen(ctx, config.HTTPAddr); err != nil {
+		return nil, err
+	}
+	a.ledger, err = ledger.Open(ctx, ledger.Config{
+		URL: config.DatabaseURL, Migrate: config.Migrate, ClaimLapse: config.ClaimLapse, Registry: a.registry,
+	})
+	if err != nil {
+		return nil, errors.Join(err, a.listener.Close())
+	}
+	a.assemble()
+	return a, nil
+}
+
+// connect prepares the clients; none of them dials yet.
+func (a *App) connect() (err error) {
+	if a.kafka, err = stream.NewConnection(a.config.Brokers, "issuer-api"); err != nil {
+		return err
+	}
+	client := sunbird.NewHTTPClient(callsAtOnce)
+	courses, err := content.New(content.Config{URL: a.config.ContentServiceURL, HTTP: client})
+	if err != nil {
+		return err
+	}
+	a.courses = content.NewCached(courses, templateLife)
+	a.enrolments, err = elasticsearch.New(elasticsearch.Config{URL: a.config.ElasticsearchURL, HTTP: client})
+	return err
+}
+
+func (a *App) assemble() {
+	a.publisher = stream.NewPublisher(a.kafka, a.config.RequestTopic())
+	a.dispatcher = issue.NewDispatcher(a.ledger, eventPublisher{a.publisher}, a.config.PublishAhead,
+		issue.NewDispatchMetrics(a.registry), a.log)
+	a.fanOut = issue.NewFanOut(a.ledger, a.enrolments, a.dispatcher.Wake, a.log)
+	a.readiness = &program.Readiness{Probe: func(ctx context.Context) error {
+		return errors.Join(a.ledger.Ping(ctx), a.enrolments.Ping(ctx))
+	}}
+}
+
+// Addr is the address that the program listens on.
+func (a *App) Addr() string { return a.listener.Addr().String() }
+
+// Run serves until ctx ends, then stops in reverse order. It returns nil when
+// it was told to stop.
+func (a *App) Run(ctx context.Context) error {
+	a.log.Info("listening", zap.String("address", a.Addr()), zap.String("version", program.Version()))
+	defer context.AfterFunc(ctx, a.readiness.Stop)()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return program.Serve(ctx, httpapi.NewServer(a.handler()), a.listener) })
+	group.Go(func() error { return a.fanOut.Run(ctx) })
+	group.Go(func() error {
+		if err := program.AwaitTopics(ctx, a.kafka, a.config.Kafka, a.log); err != nil || ctx.Err() != nil {
+			return err
+		}
+		return a.dispatcher.Run(ctx)
+	})
+	err := group.Wait()
+	err = errors.Join(err, a.publisher.Close(), a.ledger.Close())
+	a.kafka.Close()
+	a.log.Info("stopped")
+	return err
+}
+
+func (a *App) handler() http.Handler {
+	return httpapi.New(httpapi.Config{
+		Accepter: &issue.Accepter{
+			Batches: a.enrolments, Courses: a.courses, Counter: a.enrolments, Jobs: a.ledger,
+			Accepted: a.fanOut.Wake, Now: time.Now,
+		},
+		Jobs: a.ledger,
+		Checks: []httpapi.Check{
+			{Name: "ledger", Probe: a.ledger.Ping},
+			{Name: "elasticsearch", Probe: a.enrolments.Ping},
+			{Name: "kafka", Probe: a.kafka.Ping},
+		},
+		Ready: a.readiness.Ready, MaxBody: a.config.MaxBodyBytes, Log: a.log,
+		Metrics: a.registry, Gatherer: a.registry, Version: program.Version(),
+	})
+}
+
+// eventPublisher writes the core's events as records.
+type eventPublisher struct{ publisher *stream.Publisher }
+
+var _ issue.Publisher = eventPublisher{}
+
+func (p eventPublisher) Publish(ctx context.Context, batch []issue.Event) []issue.Receipt {
+	now := time.Now()
+	messages := make([]kafka.Message, len(batch))
+	for i, event := range batch {
+		messages[i] = events.Encode(event, now)
+	}
+	receipts := make([]issue.Receipt, len(batch))
+	for i, r := range p.publisher.Publish(ctx, messages...) {
+		receipts[i] = receipt(r)
+	}
+	return receipts
+}
+
+func receipt(r stream.Receipt) issue.Receipt {
+	switch {
+	case r.Err == nil:
+		return issue.Receipt{Outcome: issue.PublishOK, Place: issue.Place{Partition: r.Partition, Offset: r.Offset}}
+	case r.Unknown:
+		return issue.Receipt{Outcome: issue.PublishUnknown, Err: r.Err}
+	default:
+		return issue.Receipt{Outcome: issue.PublishFailed, Err: r.Err}
+	}
+}

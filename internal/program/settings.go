@@ -1,0 +1,154 @@
+package program
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// Kafka holds the settings of everything that talks to Kafka.
+type Kafka struct {
+	Brokers         []string `name:"kafka-brokers" env:"KAFKA_BROKERS,kafka_urls" required:"" placeholder:"HOST:PORT,…" help:"Kafka brokers to begin with, separated by commas."`
+	TopicPrefix     string   `env:"TOPIC_PREFIX,sunbird_installation" default:"local" help:"First part of every topic name and of the consumer group's name."`
+	TopicsCreate    bool     `env:"TOPICS_CREATE" help:"Create missing topics at start; otherwise a missing topic is an error."`
+	TopicPartitions int      `env:"TOPIC_PARTITIONS" default:"6" help:"Partitions of a topic that is created."`
+}
+
+// RequestTopic is where certificate requests travel.
+func (k Kafka) RequestTopic() string { return k.TopicPrefix + ".coursebatch.certificate.request" }
+
+// DeadLetterTopic is where requests end that cannot succeed.
+func (k Kafka) DeadLetterTopic() string { return k.TopicPrefix + ".coursebatch.certificate.failed" }
+
+// Validate refuses what makes no sense.
+func (k Kafka) Validate() error {
+	for _, broker := range k.Brokers {
+		if _, port, err := net.SplitHostPort(broker); err != nil || port == "" {
+			return refuse("KAFKA_BROKERS", "%q is not host:port", broker)
+		}
+	}
+	if strings.Trim(k.TopicPrefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" || k.TopicPrefix == "" {
+		return refuse("TOPIC_PREFIX", "%q must be letters, digits, dot, dash or underscore", k.TopicPrefix)
+	}
+	return atLeast("TOPIC_PARTITIONS", k.TopicPartitions, 1)
+}
+
+// Ledger holds the settings of the ledger.
+type Ledger struct {
+	DatabaseURL string        `env:"DATABASE_URL" default:"sqlite:ecreds.db" secret:"" help:"The ledger: sqlite:<path>, shared by one API and one consumer on one machine."`
+	Migrate     bool          `env:"MIGRATE" help:"Bring the ledger's schema up to date at start; otherwise an older schema is an error."`
+	ClaimLapse  time.Duration `env:"CLAIM_LAPSE" default:"15s" help:"A consumer silent for longer is dead, and others take over what it was working."`
+}
+
+// Validate refuses what makes no sense.
+func (l Ledger) Validate() error {
+	if !strings.HasPrefix(l.DatabaseURL, "sqlite:") || l.DatabaseURL == "sqlite:" {
+		return refuse("DATABASE_URL", "it must be sqlite:<path of a file>")
+	}
+	if l.ClaimLapse < time.Second {
+		return refuse("CLAIM_LAPSE", "%v is too short: at least 1s", l.ClaimLapse)
+	}
+	return nil
+}
+
+// Log holds the settings of the log.
+type Log struct {
+	Level  string `name:"log-level" env:"LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least severe lines that are logged: ${enum}."`
+	Format string `name:"log-format" env:"LOG_FORMAT" default:"json" enum:"json,console" help:"Form of the log: ${enum}."`
+}
+
+// Enrolments holds the settings of the enrolment source.
+type Enrolments struct {
+	EnrolmentSource  string `env:"ENROLMENT_SOURCE" default:"elasticsearch" enum:"elasticsearch" help:"Where enrolments are read: ${enum}."`
+	ElasticsearchURL string `env:"ELASTICSEARCH_URL" required:"" placeholder:"URL" help:"Elasticsearch with the indexes user-courses and course-batch."`
+}
+
+// Validate refuses what makes no sense.
+func (e Enrolments) Validate() error { return CheckURL("ELASTICSEARCH_URL", e.ElasticsearchURL) }
+
+// Content holds the settings of the content service.
+type Content struct {
+	ContentServiceURL string `env:"CONTENT_SERVICE_URL" required:"" placeholder:"URL" help:"Content service: what stands before /content/v3/read/."`
+}
+
+// Validate refuses what makes no sense.
+func (c Content) Validate() error { return CheckURL("CONTENT_SERVICE_URL", c.ContentServiceURL) }
+
+// CheckURL refuses what is no absolute http address.
+func CheckURL(name, text string) error {
+	u, err := url.Parse(text)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return refuse(name, "it must be an absolute http or https address")
+	}
+	return nil
+}
+
+func atLeast(name string, value, least int) error {
+	if value < least {
+		return refuse(name, "%d is too small: at least %d", value, least)
+	}
+	return nil
+}
+
+// AtLeast refuses a number below least, by the setting's name.
+func AtLeast(name string, value, least int) error { return atLeast(name, value, least) }
+
+// refuse names the setting that makes no sense, as variable and as flag.
+func refuse(name, format string, args ...any) error {
+	flag := "--" + strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+	return fmt.Errorf("%s (%s): %s", name, flag, fmt.Sprintf(format, args...))
+}
+
+// Refuse is the error of a setting that makes no sense.
+func Refuse(name, format string, args ...any) error { return refuse(name, format, args...) }
+
+// Vars are named values for help texts and defaults.
+type Vars map[string]string
+
+// ErrHelp says that help was asked for and shown.
+var ErrHelp = errors.New("help was shown")
+
+// Parse reads settings from flags, then the environment, then defaults. A
+// setting marked secret may be given as a file by its name with _FILE. Vars
+// are values that help texts and defaults refer to.
+func Parse(name, description string, config any, args []string, stdout, stderr io.Writer, vars ...Vars) error {
+	helped := false
+	values := kong.Vars{}
+	for _, v := range vars {
+		values = values.CloneWith(kong.Vars(v))
+	}
+	parser, err := kong.New(config, values, kong.Name(name), kong.Description(description), kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { helped = true }), kong.Resolvers(kong.ResolverFunc(secretFile)))
+	if err != nil {
+		return err
+	}
+	_, err = parser.Parse(args)
+	if helped {
+		return ErrHelp
+	}
+	return err
+}
+
+// secretFile reads a secret setting from the file that NAME_FILE names.
+func secretFile(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	if !flag.Tag.Has("secret") || len(flag.Envs) == 0 {
+		return nil, nil //nolint:nilnil // kong's way to say "not resolved here"
+	}
+	name := flag.Envs[0] + "_FILE"
+	path := os.Getenv(name)
+	if path == "" {
+		return nil, nil //nolint:nilnil // as above
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, refuse(name, "%v", err)
+	}
+	return strings.TrimSpace(string(content)), nil
+}
