@@ -119,10 +119,10 @@ func readTemplate(raw json.RawMessage) (issue.Template, error) {
 // where somebody wrote that. Neither keys nor id: the certificate is not signed.
 func readKeyID(raw json.RawMessage) (string, bool) {
 	raw = plain(raw)
-	switch k := kind(raw); {
-	case k == 0:
+	switch kind(raw) {
+	case 0:
 		return "", true
-	case k == '{':
+	case '{':
 		var keys struct {
 			ID json.RawMessage `json:"id"`
 		}

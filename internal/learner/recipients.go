@@ -118,9 +118,9 @@ func (r *Recipients) join(ctx context.Context, id issue.LearnerID) (*lookup, err
 	}
 	switch {
 	case len(r.running) < freeSearches, len(g.ids) >= groupSize:
-		r.send(g)
+		r.send(g) //nolint:contextcheck // a search outlives who asked for it first
 	case g.timer == nil:
-		g.timer = time.AfterFunc(maxWait, func() {
+		g.timer = time.AfterFunc(maxWait, func() { //nolint:contextcheck // as above
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			if r.forming == g { // otherwise it has left, or Close has ended it
@@ -146,7 +146,7 @@ func (r *Recipients) send(g *group) {
 		defer r.mu.Unlock()
 		delete(r.running, g)
 		if r.forming != nil && len(r.running) < freeSearches {
-			r.send(r.forming)
+			r.send(r.forming) //nolint:contextcheck // the next group has a context of its own
 		}
 	})
 }

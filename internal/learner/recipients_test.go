@@ -148,15 +148,17 @@ func TestAWaiterLeaves(t *testing.T) {
 		defer cancel()
 		wg.Go(func() { // first of its group: the search would carry its context
 			_, err := r.Recipient(ctx, "leaver")
-			assert.ErrorIs(t, err, context.DeadlineExceeded)
-			assert.Equal(t, 5*time.Millisecond, time.Since(start))
+			if assert.ErrorIs(t, err, context.DeadlineExceeded) {
+				assert.Equal(t, 5*time.Millisecond, time.Since(start))
+			}
 		})
 		synctest.Wait()
 		for _, id := range []issue.LearnerID{"stayer", "leaver"} {
 			wg.Go(func() {
 				got, err := r.Recipient(t.Context(), id)
-				assert.NoError(t, err)
-				assert.Equal(t, id, got.ID)
+				if assert.NoError(t, err) {
+					assert.Equal(t, id, got.ID)
+				}
 			})
 		}
 		wg.Wait()
@@ -172,8 +174,10 @@ func TestClose(t *testing.T) {
 		for _, id := range numbered(6) { // four under way, two in the forming group
 			wg.Go(func() {
 				_, err := r.Recipient(t.Context(), id)
-				assert.ErrorIs(t, err, ErrClosed)
-				assert.NotErrorIs(t, err, context.Canceled, "the waiter's own context has not ended")
+				// Not as if the waiter's own context had ended.
+				if assert.ErrorIs(t, err, ErrClosed) {
+					assert.NotErrorIs(t, err, context.Canceled)
+				}
 			})
 			synctest.Wait()
 		}
@@ -309,8 +313,9 @@ func TestManyLookups(t *testing.T) {
 	for _, id := range numbered(callers) {
 		wg.Go(func() {
 			got, err := r.Recipient(t.Context(), id)
-			assert.NoError(t, err)
-			assert.Equal(t, id, got.ID)
+			if assert.NoError(t, err) {
+				assert.Equal(t, id, got.ID)
+			}
 		})
 	}
 	wg.Wait()

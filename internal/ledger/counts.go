@@ -46,9 +46,21 @@ func (j *jobCounts) add(s standing, n int) {
 	}
 }
 
+// wanters says which jobs want an issuance: the one it is dispatched for and,
+// when there are more, those that job_issuances has.
+type wanters struct {
+	job   issue.JobID
+	count int
+}
+
 // moved counts a change of one issuance for every job that wants it.
-func (t *transaction) moved(id issue.IssuanceID, from, to standing) error {
+func (t *transaction) moved(id issue.IssuanceID, by wanters, from, to standing) error {
 	if from == to {
+		return nil
+	}
+	if by.count == 1 {
+		t.counts.of(by.job).add(from, -1)
+		t.counts.of(by.job).add(to, +1)
 		return nil
 	}
 	return t.rows(`SELECT job_id FROM job_issuances WHERE issuance_id = $1`, []any{id},

@@ -230,9 +230,9 @@ func countedAtAcceptance(reason issue.SkipReason) bool {
 // why the learner is passed over instead, or nothing.
 func (t *transaction) want(job issue.Job, wanted issue.Wanted, cause string) (issue.SkipReason, error) {
 	created, err := t.exec(`INSERT INTO issuances (id, batch_id, user_id, course_id, certificate, completed_on, job_id,
-		revision, last_revision, state, step, attempts, rounds, reason, http_status, message, replays, updated_at,
+		wanted_by, revision, last_revision, state, step, attempts, rounds, reason, http_status, message, replays, updated_at,
 		is_out, dispatch, due_at, crashes)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, 1, 1, 'queued', '', 0, 0, '', 0, '', 0, $8, 0, 0, $8, 0)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, 1, 1, 1, 'queued', '', 0, 0, '', 0, '', 0, $8, 0, 0, $8, 0)
 		ON CONFLICT DO NOTHING`,
 		wanted.ID, job.Batch, wanted.Learner, job.Course, wanted.Certificate, wanted.CompletedOn.UnixMilli(), job.ID, t.at)
 	if err != nil {
@@ -245,7 +245,8 @@ func (t *transaction) want(job issue.Job, wanted issue.Wanted, cause string) (is
 		if err := t.note(history{id: wanted.ID, revision: 1, state: issue.Queued}); err != nil {
 			return "", err
 		}
-		return "", t.attach(job.ID, wanted, standing{state: issue.Queued})
+		_, err := t.attach(job.ID, wanted, standing{state: issue.Queued})
+		return "", err
 	}
 	return t.wantAgain(job, wanted, cause)
 }
@@ -268,8 +269,14 @@ func (t *transaction) wantAgain(job issue.Job, wanted issue.Wanted, cause string
 	if is.issued && !job.ReIssue {
 		return issue.SkipAlreadyIssued, nil
 	}
-	if err := t.attach(job.ID, wanted, is); err != nil {
+	attached, err := t.attach(job.ID, wanted, is)
+	if err != nil {
 		return "", err
+	}
+	if attached {
+		if _, err := t.exec(`UPDATE issuances SET wanted_by = wanted_by + 1 WHERE id = $1`, wanted.ID); err != nil {
+			return "", err
+		}
 	}
 	if job.ReIssue {
 		added, err := t.addNextRevision(wanted, last+1, cause)
@@ -284,14 +291,16 @@ func (t *transaction) wantAgain(job issue.Job, wanted issue.Wanted, cause string
 	return "", nil
 }
 
-// attach notes that a job wants an issuance, and counts it there once.
-func (t *transaction) attach(job issue.JobID, wanted issue.Wanted, is standing) error {
+// attach notes that a job wants an issuance, and counts it there; false = the
+// job wanted it before.
+func (t *transaction) attach(job issue.JobID, wanted issue.Wanted, is standing) (bool, error) {
 	n, err := t.exec(`INSERT INTO job_issuances (job_id, user_id, issuance_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
 		job, wanted.Learner, wanted.ID)
-	if err == nil && n == 1 {
-		t.counts.of(job).add(is, +1)
+	if err != nil || n == 0 {
+		return false, err
 	}
-	return err
+	t.counts.of(job).add(is, +1)
+	return true, nil
 }
 
 func (t *transaction) addRevision(wanted issue.Wanted, revision int, cause string) error {
@@ -326,9 +335,12 @@ func (t *transaction) startRevision(id issue.IssuanceID, job issue.JobID, from s
 
 // requeue makes an issuance at rest due again, for a job.
 func (t *transaction) requeue(id issue.IssuanceID, job issue.JobID, from standing) error {
-	_, err := t.exec(`UPDATE issuances SET state = 'queued', job_id = $2, step = '', attempts = 0, rounds = 0, reason = '',
+	line := history{id: id, state: issue.Queued}
+	by := wanters{job: job}
+	err := t.row(`UPDATE issuances SET state = 'queued', job_id = $2, step = '', attempts = 0, rounds = 0, reason = '',
 		http_status = 0, message = '', first_failed_at = NULL, replays = replays + $3, updated_at = $4, due_at = $4,
-		crashes = 0 WHERE id = $1`, id, job, flag(from.state == issue.Failed), t.at)
+		crashes = 0 WHERE id = $1 RETURNING revision, wanted_by`,
+		[]any{id, job, flag(from.state == issue.Failed), t.at}, &line.revision, &by.count)
 	if err != nil {
 		return err
 	}
@@ -336,19 +348,10 @@ func (t *transaction) requeue(id issue.IssuanceID, job issue.JobID, from standin
 	if err != nil {
 		return err
 	}
-	if err := t.noteRevision(id, issue.Queued); err != nil {
+	if err := t.note(line); err != nil {
 		return err
 	}
-	return t.moved(id, from, standing{state: issue.Queued, issued: from.issued})
-}
-
-// noteRevision writes a history line for the revision in hand.
-func (t *transaction) noteRevision(id issue.IssuanceID, state issue.State) error {
-	var revision int
-	if err := t.row(`SELECT revision FROM issuances WHERE id = $1`, []any{id}, &revision); err != nil {
-		return err
-	}
-	return t.note(history{id: id, revision: revision, state: state})
+	return t.moved(id, by, from, standing{state: issue.Queued, issued: from.issued})
 }
 
 // history is one line of an issuance's history.

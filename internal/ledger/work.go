@@ -128,8 +128,8 @@ func (l *Ledger) Checkpoint(ctx context.Context, c issue.Checkpoint) error {
 // held is what a checkpoint finds.
 type held struct {
 	standing
+	wanters
 	step           issue.Step
-	job            issue.JobID
 	revision, last int
 }
 
@@ -156,7 +156,7 @@ func (t *transaction) checkpoint(c issue.Checkpoint) error {
 			return err
 		}
 	}
-	if err := t.moved(c.Claim.Issuance, was.standing, now); err != nil {
+	if err := t.moved(c.Claim.Issuance, was.wanters, was.standing, now); err != nil {
 		return err
 	}
 	if c.Rest && now.state.Final() && was.last > was.revision {
@@ -171,9 +171,9 @@ func (t *transaction) held(c issue.Claim) (held, error) {
 		h      held
 		issued sql.NullInt64
 	)
-	err := t.row(`SELECT state, reason, step, issued_at, job_id, revision, last_revision FROM issuances
+	err := t.row(`SELECT state, reason, step, issued_at, job_id, wanted_by, revision, last_revision FROM issuances
 		WHERE id = $1 AND claim_token = $2`, []any{c.Issuance, c.Token},
-		&h.state, &h.reason, &h.step, &issued, &h.job, &h.revision, &h.last)
+		&h.state, &h.reason, &h.step, &issued, &h.job, &h.count, &h.revision, &h.last)
 	if errors.Is(err, sql.ErrNoRows) {
 		return h, issue.ErrClaimLost
 	}

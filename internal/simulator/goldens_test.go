@@ -145,3 +145,10 @@ func replayRecording(t *testing.T, p *Platform, r *recording) (*http.Response, [
 	require.NoError(t, err)
 	return response, got
 }
+
+func canonicalText(t *testing.T, v any) string {
+	t.Helper()
+	var buf bytes.Buffer
+	require.NoError(t, writeCanonical(&buf, v))
+	return buf.String()
+}

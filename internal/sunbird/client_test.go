@@ -106,7 +106,7 @@ func TestNoAnswer(t *testing.T) {
 	}{
 		"refused": {url: func(t *testing.T) string {
 			t.Helper()
-			listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
 			require.NoError(t, listener.Close())
 			return "http://" + listener.Addr().String()
@@ -117,7 +117,7 @@ func TestNoAnswer(t *testing.T) {
 		}, timeout: time.Minute, reason: issue.ReasonUnavailable, noReply: true, says: "EOF"},
 		"not HTTP": {url: func(t *testing.T) string {
 			t.Helper()
-			listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
 			done := make(chan struct{})
 			go func() {
@@ -217,34 +217,62 @@ func TestAnswers(t *testing.T) {
 		message string
 		after   time.Duration
 	}{
-		"params.errmsg": {answer: reply(400, `{"params":{"err":"X","errmsg":"No Asha here."},"result":{}}`),
-			verdict: issue.Permanent, reason: issue.ReasonBadRequest, message: "No … here."},
-		"result.message": {answer: reply(500, `{"params":null,"result":{"message":"Process failed"}}`),
-			verdict: issue.Transient, reason: issue.ReasonOther, message: "Process failed"},
-		"code alone": {answer: reply(404, `{"params":{"err":"USER_NOT_FOUND","errmsg":null}}`),
-			verdict: issue.Permanent, reason: issue.ReasonRejected, message: "USER_NOT_FOUND"},
-		"nothing said": {answer: reply(503, ""),
-			verdict: issue.Outage, reason: issue.ReasonUnavailable, message: "some-service said nothing"},
-		"a page": {answer: reply(404, page),
-			verdict: issue.Permanent, reason: issue.ReasonRejected, message: "HTML page: Not & Found"},
-		"plain text": {answer: reply(502, "no healthy upstream\n"),
-			verdict: issue.Outage, reason: issue.ReasonUnavailable, message: "no healthy upstream"},
-		"asked to wait": {answer: func(w http.ResponseWriter) { w.Header().Set("Retry-After", "7"); reply(429, "slow down")(w) },
-			verdict: issue.Transient, reason: issue.ReasonRateLimited, message: "slow down", after: 7 * time.Second},
-		"a redirect": {answer: func(w http.ResponseWriter) { w.Header().Set("Location", "/login"); reply(302, "")(w) },
-			verdict: issue.Transient, reason: issue.ReasonBadAnswer, message: "some-service said nothing"},
-		"empty success": {answer: reply(200, " "),
-			verdict: issue.Transient, reason: issue.ReasonBadAnswer, message: "some-service gave an empty answer"},
-		"page of success": {answer: reply(200, "<html>log in, Asha</html>"),
-			verdict: issue.Transient, reason: issue.ReasonBadAnswer, message: "some-service gave an HTML page"},
-		"broken off": {answer: func(w http.ResponseWriter) { w.Header().Set("Content-Length", "100"); reply(200, `{"result":`)(w) },
-			verdict: issue.Transient, reason: issue.ReasonBadAnswer, message: "some-service gave an answer that broke off"},
-		"too long": {answer: reply(200, strings.Repeat(" ", 16<<20)+"{}"),
-			verdict: issue.Transient, reason: issue.ReasonBadAnswer, message: "some-service gave an answer that broke off"},
-		"not an envelope": {answer: reply(200, `[]`),
-			verdict: issue.Transient, reason: issue.ReasonBadAnswer, message: "some-service gave an answer that cannot be read"},
-		"without SUCCESS": {answer: reply(200, `{"result":{"response":"FAILED"}}`),
-			verdict: issue.Transient, reason: issue.ReasonBadAnswer, message: "some-service gave an answer without SUCCESS"},
+		"params.errmsg": {
+			answer:  reply(400, `{"params":{"err":"X","errmsg":"No Asha here."},"result":{}}`),
+			verdict: issue.Permanent, reason: issue.ReasonBadRequest, message: "No … here.",
+		},
+		"result.message": {
+			answer:  reply(500, `{"params":null,"result":{"message":"Process failed"}}`),
+			verdict: issue.Transient, reason: issue.ReasonOther, message: "Process failed",
+		},
+		"code alone": {
+			answer:  reply(404, `{"params":{"err":"USER_NOT_FOUND","errmsg":null}}`),
+			verdict: issue.Permanent, reason: issue.ReasonRejected, message: "USER_NOT_FOUND",
+		},
+		"nothing said": {
+			answer:  reply(503, ""),
+			verdict: issue.Outage, reason: issue.ReasonUnavailable, message: "some-service said nothing",
+		},
+		"a page": {
+			answer:  reply(404, page),
+			verdict: issue.Permanent, reason: issue.ReasonRejected, message: "HTML page: Not & Found",
+		},
+		"plain text": {
+			answer:  reply(502, "no healthy upstream\n"),
+			verdict: issue.Outage, reason: issue.ReasonUnavailable, message: "no healthy upstream",
+		},
+		"asked to wait": {
+			answer:  func(w http.ResponseWriter) { w.Header().Set("Retry-After", "7"); reply(429, "slow down")(w) },
+			verdict: issue.Transient, reason: issue.ReasonRateLimited, message: "slow down", after: 7 * time.Second,
+		},
+		"a redirect": {
+			answer:  func(w http.ResponseWriter) { w.Header().Set("Location", "/login"); reply(302, "")(w) },
+			verdict: issue.Transient, reason: issue.ReasonBadAnswer, message: "some-service said nothing",
+		},
+		"empty success": {
+			answer:  reply(200, " "),
+			verdict: issue.Transient, reason: issue.ReasonBadAnswer, message: "some-service gave an empty answer",
+		},
+		"page of success": {
+			answer:  reply(200, "<html>log in, Asha</html>"),
+			verdict: issue.Transient, reason: issue.ReasonBadAnswer, message: "some-service gave an HTML page",
+		},
+		"broken off": {
+			answer:  func(w http.ResponseWriter) { w.Header().Set("Content-Length", "100"); reply(200, `{"result":`)(w) },
+			verdict: issue.Transient, reason: issue.ReasonBadAnswer, message: "some-service gave an answer that broke off",
+		},
+		"too long": {
+			answer:  reply(200, strings.Repeat(" ", 16<<20)+"{}"),
+			verdict: issue.Transient, reason: issue.ReasonBadAnswer, message: "some-service gave an answer that broke off",
+		},
+		"not an envelope": {
+			answer:  reply(200, `[]`),
+			verdict: issue.Transient, reason: issue.ReasonBadAnswer, message: "some-service gave an answer that cannot be read",
+		},
+		"without SUCCESS": {
+			answer:  reply(200, `{"result":{"response":"FAILED"}}`),
+			verdict: issue.Transient, reason: issue.ReasonBadAnswer, message: "some-service gave an answer without SUCCESS",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

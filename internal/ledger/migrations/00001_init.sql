@@ -36,6 +36,7 @@ CREATE TABLE issuances (
     certificate      TEXT   NOT NULL,
     completed_on     BIGINT NOT NULL,
     job_id           TEXT   NOT NULL, -- the job that it is dispatched for
+    wanted_by        BIGINT NOT NULL, -- how many jobs want it; mostly 1, and then it is job_id
     revision         BIGINT NOT NULL, -- the one being worked
     last_revision    BIGINT NOT NULL, -- the newest asked for
     state            TEXT   NOT NULL,

@@ -1,0 +1,102 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// buildPrograms builds both programs as their users would and returns the
+// folder.
+func buildPrograms(tb testing.TB) string {
+	tb.Helper()
+	folder := tb.TempDir()
+	output, err := exec.CommandContext(tb.Context(), "go", "build", "-o", folder,
+		"../cmd/issuer-api", "../cmd/cert-consumer").CombinedOutput()
+	require.NoError(tb, err, "%s", output)
+	return folder
+}
+
+// process is a program in a process of its own, which can be killed.
+type process struct {
+	client
+	cmd *exec.Cmd
+}
+
+// startProcess starts a program with settings in its environment and waits
+// until it is ready.
+func (h *house) startProcess(binary string, settings ...string) *process {
+	h.tb.Helper()
+	cmd := exec.CommandContext(h.tb.Context(), binary)
+	cmd.Env = append(cmd.Environ(), settings...)
+	stderr, err := cmd.StderrPipe()
+	require.NoError(h.tb, err)
+	require.NoError(h.tb, cmd.Start())
+	lines := bufio.NewScanner(stderr)
+	address := ""
+	for address == "" && lines.Scan() {
+		address = listening(lines.Text())
+		_, _ = h.log.Write(append(lines.Bytes(), '\n'))
+	}
+	require.NotEmpty(h.tb, address, "%s did not start: %s", filepath.Base(binary), h.log.tail(3))
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		for lines.Scan() {
+			_, _ = h.log.Write(append(lines.Bytes(), '\n'))
+		}
+	}()
+	p := &process{cmd: cmd}
+	ended := false
+	p.client = client{tb: h.tb, running: running{url: "http://" + address, stop: func() {
+		if ended {
+			return
+		}
+		ended = true
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have been killed already
+		<-drained
+		_ = cmd.Wait()
+	}}}
+	h.tb.Cleanup(p.stop)
+	p.awaitReady()
+	return p
+}
+
+// kill ends the process as a power cut would.
+func (p *process) kill() {
+	p.tb.Helper()
+	require.NoError(p.tb, p.cmd.Process.Kill())
+	p.stop()
+}
+
+// listening reads the address from the program's first line of log.
+func listening(line string) string {
+	var entry struct {
+		Msg     string `json:"msg"`
+		Address string `json:"address"`
+	}
+	if json.Unmarshal([]byte(line), &entry) != nil || entry.Msg != "listening" {
+		return ""
+	}
+	return entry.Address
+}
+
+// settings are those of both programs in this house.
+func (h *house) settings() []string {
+	urls := h.platform.URLs()
+	return []string{
+		"KAFKA_BROKERS=" + strings.Join(h.broker.ListenAddrs(), ","),
+		"TOPIC_PREFIX=test", "TOPICS_CREATE=true",
+		"DATABASE_URL=sqlite:" + filepath.Join(h.folder, "ledger.db"), "MIGRATE=true", "CLAIM_LAPSE=2s",
+		"HTTP_ADDR=127.0.0.1:0", "ELASTICSEARCH_URL=" + urls.Elasticsearch, "CONTENT_SERVICE_URL=" + urls.ContentService,
+		"CERT_SERVICE_URL=" + urls.CertService, "LEARNER_SERVICE_URL=" + urls.LearnerService,
+		"KAFKA_SESSION_TIMEOUT=6s", "RETRY_DELAYS=100ms,200ms", "CONCURRENCY=" + strconv.Itoa(64),
+	}
+}
