@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -101,10 +100,9 @@ func steadyRate(b *testing.B, a *client, id string, learners int) float64 {
 // separate issuer-api process.
 func BenchmarkFanOut(b *testing.B) {
 	const learners = 25_000
-	programs := buildPrograms(b)
 	for b.Loop() {
 		h := newHouse(b, benchData(learners))
-		a := h.startProcess(filepath.Join(programs, "issuer-api"), append(h.settings(), "PUBLISH_AHEAD=0", "LOG_LEVEL=warn")...)
+		a := h.startProcess(builtProgram(b, "issuer-api"), append(h.settings(), "PUBLISH_AHEAD=0", "LOG_LEVEL=warn")...)
 		asked := time.Now()
 		a.issue(handbookBody(benchBatch, benchCourse))
 		answered := time.Since(asked)

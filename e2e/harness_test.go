@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -59,6 +61,16 @@ func (h *house) startBroker(options ...kfake.Opt) {
 	broker, err := kfake.NewCluster(options...)
 	require.NoError(h.tb, err)
 	h.broker = broker
+}
+
+// port is the broker's port, for another broker that takes its place.
+func (h *house) port() int {
+	h.tb.Helper()
+	_, port, err := net.SplitHostPort(h.broker.ListenAddrs()[0])
+	require.NoError(h.tb, err)
+	n, err := strconv.Atoi(port)
+	require.NoError(h.tb, err)
+	return n
 }
 
 func (h *house) kafka() program.Kafka {

@@ -2,26 +2,60 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 )
 
-// buildPrograms builds both programs as their users would and returns the
-// folder.
-func buildPrograms(tb testing.TB) string {
-	tb.Helper()
-	folder := tb.TempDir()
-	output, err := exec.CommandContext(tb.Context(), "go", "build", "-o", folder,
+// built holds both programs, built once for all tests as their users would:
+// without the race detector, which makes the ledger many times slower.
+var built = sync.OnceValues(func() (string, error) {
+	folder, err := os.MkdirTemp("", "ecreds-programs-")
+	if err != nil {
+		return "", err
+	}
+	builtIn = folder
+	output, err := exec.CommandContext(context.Background(), "go", "build", "-o", folder,
 		"../cmd/issuer-api", "../cmd/cert-consumer").CombinedOutput()
-	require.NoError(tb, err, "%s", output)
-	return folder
+	if err != nil {
+		return folder, fmt.Errorf("build the programs: %w: %s", err, output)
+	}
+	return folder, nil
+})
+
+// builtIn is the folder to remove in the end; "" = nothing was built.
+var builtIn string
+
+// builtProgram is the path of a program.
+func builtProgram(tb testing.TB, name string) string {
+	tb.Helper()
+	folder, err := built()
+	require.NoError(tb, err)
+	return filepath.Join(folder, name)
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if builtIn != "" {
+		_ = os.RemoveAll(builtIn) // a folder in the system's temporary one
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 // process is a program in a process of its own, which can be killed.
@@ -97,6 +131,6 @@ func (h *house) settings() []string {
 		"DATABASE_URL=sqlite:" + filepath.Join(h.folder, "ledger.db"), "MIGRATE=true", "CLAIM_LAPSE=2s",
 		"HTTP_ADDR=127.0.0.1:0", "ELASTICSEARCH_URL=" + urls.Elasticsearch, "CONTENT_SERVICE_URL=" + urls.ContentService,
 		"CERT_SERVICE_URL=" + urls.CertService, "LEARNER_SERVICE_URL=" + urls.LearnerService,
-		"KAFKA_SESSION_TIMEOUT=6s", "RETRY_DELAYS=100ms,200ms", "CONCURRENCY=" + strconv.Itoa(64),
+		"KAFKA_SESSION_TIMEOUT=6s", "RETRY_DELAYS=100ms,200ms", "CONCURRENCY=64",
 	}
 }
