@@ -1,6 +1,6 @@
-# Bare `make` prints this file's targets. Needed: Go, make, git, and a C
-# compiler for the race detector. Everything else is built from source at the
-# version tools/go.mod pins.
+# Bare `make` prints this file's targets. Needed: Go, make and git; the tests
+# also need a C compiler for the race detector, which `make test` installs where
+# it may. Everything else is built from source at the version tools/go.mod pins.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -96,13 +96,19 @@ modules:
 vet:
 	$(GO) vet ./...
 
-# The race detector links C code; without a compiler go test says so in terms
-# of cgo, which helps nobody.
+# The race detector links C code. On a machine where that is our business (root
+# on Debian or Ubuntu) the compiler is installed; elsewhere the one line that
+# does it is printed, since go test would only speak of cgo.
 .PHONY: race-ready
 race-ready:
-	@cc=$$($(GO) env CC) && set -- $$cc && command -v "$$1" >/dev/null || { \
-		echo "The tests run with the race detector, which needs the C compiler '$$1': install it with 'apt-get install gcc libc6-dev' (Debian, Ubuntu), 'dnf install gcc' (Fedora), 'apk add gcc musl-dev' (Alpine) or 'xcode-select --install' (macOS)." >&2; \
-		exit 1; }
+	@cc=$$($(GO) env CC) && set -- $$cc; command -v "$$1" >/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing a C compiler for the race detector."; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y gcc libc6-dev; \
+	else \
+		echo "The tests run with the race detector, which needs a C compiler: install it with 'apt-get install gcc libc6-dev' (Debian, Ubuntu), 'dnf install gcc' (Fedora), 'apk add gcc musl-dev' (Alpine) or 'xcode-select --install' (macOS)." >&2; \
+		exit 1; \
+	fi
 
 # Built when missing or when the pinned version changed, not at every run.
 $(GOLANGCI_LINT): tools/go.mod tools/go.sum
