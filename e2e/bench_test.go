@@ -102,7 +102,7 @@ func BenchmarkFanOut(b *testing.B) {
 	const learners = 25_000
 	for b.Loop() {
 		h := newHouse(b, benchData(learners))
-		a := h.startProcess(builtProgram(b, "issuer-api"), append(h.settings(), "PUBLISH_AHEAD=0", "LOG_LEVEL=warn")...)
+		a := h.startProcess(builtProgram(b, "issuer-api"), append(h.settings(), "PUBLISH_AHEAD=0")...)
 		asked := time.Now()
 		a.issue(handbookBody(benchBatch, benchCourse))
 		answered := time.Since(asked)

@@ -90,7 +90,7 @@ func TestBadDataEndsAsADeadLetter(t *testing.T) {
 	require.False(t, finished.Healthy)
 
 	state := map[string]learner{}
-	for _, l := range a.learners(id, "") {
+	for _, l := range a.learners(id) {
 		state[l.UserID] = l
 	}
 	require.Equal(t, "bad_completion_date", state[simulator.RoughBadDate].Reason)

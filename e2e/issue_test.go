@@ -110,7 +110,7 @@ func (h *house) requireSkips(t *testing.T, a *client, id string, data simulator.
 	}
 	require.Equal(t, enrolled, finished.Eligible+skipped, "everybody enrolled is eligible or skipped: %v", finished.SkippedBy)
 	listed := map[string]string{}
-	for _, l := range a.learners(id, "") {
+	for _, l := range a.learners(id) {
 		listed[l.UserID] = l.State
 		if l.State == "notified" {
 			require.NotEmpty(t, l.CertificateID, "learner %s", l.UserID)
@@ -172,7 +172,7 @@ func TestReIssueReplacesTheCertificate(t *testing.T) {
 	first := a.issue(handbookBody(benchBatch, benchCourse))
 	a.awaitDone(first.JobID)
 	before := map[string]string{}
-	for _, l := range a.learners(first.JobID, "") {
+	for _, l := range a.learners(first.JobID) {
 		before[l.UserID] = l.CertificateID
 	}
 
@@ -184,7 +184,7 @@ func TestReIssueReplacesTheCertificate(t *testing.T) {
 	require.NoError(t, json.Unmarshal(answer, &envelope))
 	a.awaitDone(envelope.Result.Result.JobID)
 
-	for _, l := range a.learners(envelope.Result.Result.JobID, "") {
+	for _, l := range a.learners(envelope.Result.Result.JobID) {
 		require.Equal(t, 2, l.Revision)
 		require.NotEqual(t, before[l.UserID], l.CertificateID)
 	}

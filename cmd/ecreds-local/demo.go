@@ -23,28 +23,22 @@ const handbookBody = `{"request":{"batchId":"%s","courseId":"%s","certificate":"
 // demonstrate issues the configured batch over HTTP, shows its progress and a
 // summary, and stays until ctx ends unless it is to be done once.
 func (l *local) demonstrate(ctx context.Context, out io.Writer) error {
-	if err := l.awaitReady(ctx); err != nil {
-		return quiet(ctx, err)
-	}
-	var err error
-	if l.config.Batch != "" {
+	err := l.awaitReady(ctx)
+	if err == nil && l.config.Batch != "" {
 		err = l.issueBatch(ctx, out)
 	}
-	if err != nil || l.config.Once {
-		return quiet(ctx, err)
+	if err == nil && !l.config.Once {
+		l.suggest(out)
+		<-ctx.Done()
 	}
-	l.suggest(out)
-	<-ctx.Done()
+	if ctx.Err() == nil {
+		return err
+	}
 	fmt.Fprintln(out, "stopping: work in flight is finished first")
-	return nil
-}
-
-// quiet drops an error that only says that we were told to stop.
-func quiet(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if l.config.Once {
+		return errors.New("told to stop before the end")
 	}
-	return err
+	return nil
 }
 
 // startTimeout is how long the parts may take until they are ready.

@@ -42,10 +42,10 @@ func start(ctx context.Context, c config) (l *local, err error) {
 	if l.folder, err = openDataFolder(c.DataDir); err != nil {
 		return l, err
 	}
-	if l.logFile, err = os.OpenFile(l.folder.file("ecreds.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640); err != nil {
+	if l.logFile, err = os.OpenFile(l.folder.file("ecreds.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		return l, program.Refuse("DATA_DIR", "cannot write the log: %v", err)
 	}
-	if err = l.startPlatform(); err != nil {
+	if err := l.startPlatform(); err != nil {
 		return l, err
 	}
 	if l.broker, err = startBroker(c.KafkaPort, l.folder); err != nil {

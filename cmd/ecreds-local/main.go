@@ -13,7 +13,7 @@ import (
 	"github.com/ecreds/issuer/internal/program"
 )
 
-func main() { os.Exit(program.Main("ecreds-local", run)) }
+func main() { os.Exit(program.Main(context.Background(), "ecreds-local", run)) }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	config, err := parseConfig(args, stdout, stderr)

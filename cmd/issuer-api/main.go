@@ -11,7 +11,7 @@ import (
 	"github.com/ecreds/issuer/internal/program"
 )
 
-func main() { os.Exit(program.Main("issuer-api", run)) }
+func main() { os.Exit(program.Main(context.Background(), "issuer-api", run)) }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	config, err := app.ParseConfig(args, stdout, stderr)

@@ -52,7 +52,13 @@ func DeadLetter(original kafka.Message, letter issue.DeadLetter) kafka.Message {
 	return kafka.Message{Key: original.Key, Value: original.Value, Headers: headers}
 }
 
-func epochMillis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+// epochMillis writes a time; the zero time is absent.
+func epochMillis(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(t.UnixMilli(), 10)
+}
 
 // shorten cuts a text to so many bytes without breaking a character.
 func shorten(s string, limit int) string {

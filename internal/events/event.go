@@ -143,7 +143,9 @@ func Decode(message kafka.Message) (issue.Event, error) {
 		return issue.Event{}, poison("eid and edata.action must be %s and %s", eidJobRequest, actionGenerate)
 	}
 	for _, id := range []struct{ name, value string }{
-		{"userId", r.EData.UserID}, {"batchId", r.EData.BatchID}, {"courseId", r.EData.CourseID},
+		{"userId", r.EData.UserID},
+		{"batchId", r.EData.BatchID},
+		{"courseId", r.EData.CourseID},
 		{"certificate", r.EData.Certificate},
 	} {
 		if strings.TrimSpace(id.value) == "" {
@@ -158,11 +160,20 @@ func Decode(message kafka.Message) (issue.Event, error) {
 	// The issuance is derived, not believed: other makers of events hash other
 	// things into object.id.
 	event.Issuance = issue.NewIssuanceID(event.Batch, event.Learner, event.Certificate)
-	event.CompletedOn, _ = issue.ParseCompletedOn(strings.Trim(string(r.EData.CompletedOn), `"`))
+	event.CompletedOn, _ = issue.ParseCompletedOn(plain(r.EData.CompletedOn))
 	event.Number = number(message, HeaderDispatch)
 	event.Revision = int(number(message, HeaderRevision))
 	event.TraceParent = header(message, HeaderTraceParent)
 	return event, nil
+}
+
+// plain is the text of a JSON text, or a JSON number as it stands.
+func plain(raw json.RawMessage) string {
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		return text
+	}
+	return string(raw)
 }
 
 // describe says what is wrong with JSON without repeating any of it.
@@ -174,6 +185,8 @@ func describe(err error) string {
 	switch {
 	case errors.As(err, &syntax):
 		return fmt.Sprintf("the value is not JSON (at byte %d)", syntax.Offset)
+	case errors.As(err, &kind) && kind.Field == "":
+		return "the value is JSON but no object"
 	case errors.As(err, &kind):
 		return fmt.Sprintf("%s has the wrong type", kind.Field)
 	default:

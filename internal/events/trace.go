@@ -9,11 +9,15 @@ import (
 // traceParent is the only version of the W3C header that exists.
 var traceParent = regexp.MustCompile(`^00-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})$`)
 
+// noTrace is the trace id that W3C reserves for "none": a header with it is to
+// be treated as absent.
+const noTrace = "00000000000000000000000000000000"
+
 // childOf makes the traceparent of one event: in the trace of the request that
 // asked for it, or in a trace of its own.
 func childOf(parent string) string {
 	trace, flags := randomHex(16), "00"
-	if m := traceParent.FindStringSubmatch(parent); m != nil {
+	if m := traceParent.FindStringSubmatch(parent); m != nil && m[1] != noTrace {
 		trace, flags = m[1], m[2]
 	}
 	return "00-" + trace + "-" + randomHex(8) + "-" + flags

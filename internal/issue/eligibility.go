@@ -33,10 +33,10 @@ func (e Enrolment) held(certificate string) (HeldCertificate, bool) {
 // Filter narrows the learners of a request. The zero value means every
 // learner with status 2.
 type Filter struct {
-	Statuses      []int       `json:"statuses,omitempty"`      // none = StatusCompleted
-	Learners      []LearnerID `json:"learners,omitempty"`      // none = everybody
-	CompletedFrom time.Time   `json:"completedFrom,omitzero"`  // inclusive
-	CompletedTo   time.Time   `json:"completedTo,omitzero"` // exclusive
+	Statuses      []int       `json:"statuses,omitempty"`     // none = StatusCompleted
+	Learners      []LearnerID `json:"learners,omitempty"`     // none = everybody
+	CompletedFrom time.Time   `json:"completedFrom,omitzero"` // inclusive
+	CompletedTo   time.Time   `json:"completedTo,omitzero"`   // exclusive
 }
 
 // WantedStatuses are the enrolment statuses that the filter lets through.
@@ -112,12 +112,7 @@ var completionLayouts = []string{
 func ParseCompletedOn(s string) (time.Time, bool) {
 	s = strings.TrimSpace(s)
 	if ms, err := strconv.ParseInt(s, 10, 64); err == nil {
-		// Ten digits would be seconds, which the platform never wrote: a value
-		// before 1973 is a mistake, not a completion.
-		if ms < 1e11 || ms > 1e14 {
-			return time.Time{}, false
-		}
-		return time.UnixMilli(ms).UTC(), true
+		return completion(ms)
 	}
 	// The platform separates milliseconds by a colon, which no layout can say.
 	if len(s) > 19 && s[19] == ':' {
@@ -125,10 +120,21 @@ func ParseCompletedOn(s string) (time.Time, bool) {
 	}
 	for _, layout := range completionLayouts {
 		if t, err := time.Parse(layout, s); err == nil {
-			return t.UTC(), true
+			return completion(t.UnixMilli())
 		}
 	}
 	return time.Time{}, false
+}
+
+// completion is the time of so many epoch milliseconds, if somebody can have
+// completed a course then. Ten digits would be seconds, which the platform never
+// wrote: a value before 1973 is a mistake. So is a date text of such a year
+// ("0001-01-01", "1970-01-01"), which is how programs write "none".
+func completion(ms int64) (time.Time, bool) {
+	if ms < 1e11 || ms > 1e14 {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(ms).UTC(), true
 }
 
 // EnrolmentPage is one page of a batch's enrolments in the order of their

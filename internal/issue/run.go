@@ -36,7 +36,11 @@ func (r *run) work(ctx context.Context) Outcome {
 		if !s.pending(r) {
 			continue
 		}
-		if err := r.perform(ctx, s); err != nil {
+		err := ctx.Err() // what is being stopped begins no further step
+		if err == nil {
+			err = r.perform(ctx, s)
+		}
+		if err != nil {
 			return r.conclude(ctx, s.name, err)
 		}
 	}
@@ -85,12 +89,14 @@ func (r *run) perform(ctx context.Context, s step) error {
 // try makes one call: lookups, then the write that renews the claim and
 // records the attempt, and only then the call.
 func (r *run) try(ctx context.Context, s step, until time.Time) error {
-	if err := r.lookUp(ctx); err != nil {
+	if err := r.survive(func() error { return r.lookUp(ctx) }); err != nil {
+		r.issuance.Attempts++
 		return r.tried(s, 0, err)
 	}
 	if s.needless != nil && s.needless(r) {
 		return nil
 	}
+	achieved, email, sms := r.change, r.issuance.Email, r.issuance.SMS
 	r.issuance.Attempts++
 	r.change.Claim.Until = until
 	r.change.State, r.change.Step = s.ongoing, s.name
@@ -98,6 +104,12 @@ func (r *run) try(ctx context.Context, s step, until time.Time) error {
 		s.mark(r)
 	}
 	if err := r.write(ctx); err != nil {
+		// Nothing was called: no attempt was spent, and no message is in doubt
+		// that was not before.
+		r.issuance.Attempts--
+		r.change = achieved
+		r.email().reach(email)
+		r.sms().reach(sms)
 		return err
 	}
 	callCtx, cancel := context.WithTimeout(ctx, r.CallTimeout[s.name])
@@ -112,10 +124,14 @@ func (r *run) tried(s step, took time.Duration, err error) error {
 	if err == nil {
 		r.Metrics.attempt(s.name, Done, "", took)
 		r.issuance.FirstFailure = time.Time{}
-		r.change.State, r.change.Finished = s.finished, s.finished
+		r.change.State = s.finished
+		r.change.Finished = append(r.change.Finished, Finished{State: s.finished, Attempts: r.issuance.Attempts})
 		return nil
 	}
 	failure := AsFailure(err)
+	if failure.Verdict == Outage {
+		r.issuance.Attempts-- // it is no fault of the learner
+	}
 	r.Metrics.attempt(s.name, failure.Verdict, failure.Reason, took)
 	if r.issuance.FirstFailure.IsZero() {
 		r.issuance.FirstFailure = time.Now()
@@ -159,15 +175,21 @@ func (r *run) lookUp(ctx context.Context) error {
 	return nil
 }
 
+// errLedgerAway tells a write that failed from a call that did.
+var errLedgerAway = errors.New("the ledger did not take a write")
+
 // write sends the accumulated change to the ledger and starts a fresh one.
 func (r *run) write(ctx context.Context) error {
 	r.change.Attempts, r.change.Rounds = r.issuance.Attempts, r.issuance.Rounds
 	r.change.FirstFailure = r.issuance.FirstFailure
+	if r.change.Step == "" {
+		r.change.Step = r.issuance.Step
+	}
 	if err := r.Store.Checkpoint(ctx, r.change); err != nil {
 		if errors.Is(err, ErrClaimLost) || ctx.Err() != nil {
 			return err
 		}
-		return &Failure{Verdict: Outage, Reason: ReasonUnavailable, Message: "the ledger is away", Err: err}
+		return &Failure{Verdict: Outage, Reason: ReasonUnavailable, Message: "the ledger is away", Err: fmt.Errorf("%w: %w", errLedgerAway, err)}
 	}
 	r.change = Checkpoint{Claim: r.change.Claim}
 	return nil
@@ -175,9 +197,12 @@ func (r *run) write(ctx context.Context) error {
 
 // finish writes that the issuance has come to its end.
 func (r *run) finish(ctx context.Context) Outcome {
-	r.change.State, r.change.Finished, r.change.Step = Notified, Notified, StepNotify
-	r.change.Rest, r.change.Reason = true, r.withoutNotification()
+	achieved := r.change
+	r.change.State, r.change.Step, r.change.Rest = Notified, StepNotify, true
+	r.change.Finished = append(r.change.Finished, Finished{State: Notified, Attempts: r.issuance.Attempts})
+	r.change.Reason = r.withoutNotification(ctx)
 	if err := r.write(context.WithoutCancel(ctx)); err != nil {
+		r.change = achieved
 		return r.giveUp(ctx, err)
 	}
 	r.Metrics.event(outcomeIssued)
@@ -187,15 +212,22 @@ func (r *run) finish(ctx context.Context) Outcome {
 // conclude decides what follows a step that did not succeed.
 func (r *run) conclude(ctx context.Context, name Step, err error) Outcome {
 	failure := AsFailure(err)
+	r.answered(name, failure)
 	switch {
-	case errors.Is(err, ErrClaimLost), ctx.Err() != nil, failure.Verdict == Outage:
+	case errors.Is(err, ErrClaimLost), errors.Is(err, errLedgerAway), ctx.Err() != nil:
+		return r.giveUp(ctx, err)
+	case failure.Verdict == Outage && name == StepNotify && len(r.RetryDelays) > 0:
+		// The certificate is issued. Holding the event for its message would keep
+		// others from theirs.
+		return r.retryLater(ctx, name, failure, 0)
+	case failure.Verdict == Outage:
 		return r.giveUp(ctx, err)
 	case failure.Verdict == Permanent:
 		return r.fail(ctx, name, failure, ClassPermanent)
 	case r.issuance.Rounds >= len(r.RetryDelays):
 		return r.fail(ctx, name, failure, ClassExhausted)
 	default:
-		return r.retryLater(ctx, name, failure)
+		return r.retryLater(ctx, name, failure, 1)
 	}
 }
 
@@ -204,20 +236,24 @@ func (r *run) conclude(ctx context.Context, name Step, err error) Outcome {
 // that fail too, it is achieved again by whoever claims next.
 func (r *run) giveUp(ctx context.Context, cause error) Outcome {
 	r.warn(ctx, "an event is on hold", r.event, cause)
-	r.change.Release, r.change.Rest, r.change.DeadLetter = true, false, nil
+	r.change.Release = true
 	if err := r.write(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, ErrClaimLost) {
 		r.warn(ctx, "cannot release a claim; it will lapse", r.event, err)
 	}
 	return hold(max(holdAway, AsFailure(cause).RetryAfter))
 }
 
-// retryLater turns the issuance in until its time has come.
-func (r *run) retryLater(ctx context.Context, name Step, failure *Failure) Outcome {
-	wait := max(r.RetryDelays[r.issuance.Rounds], failure.RetryAfter)
-	r.issuance.Rounds++
+// retryLater turns the issuance in until its time has come; rounds is what that
+// costs of the times it may wait.
+func (r *run) retryLater(ctx context.Context, name Step, failure *Failure, rounds int) Outcome {
+	achieved := r.change
+	wait := max(r.RetryDelays[min(r.issuance.Rounds, len(r.RetryDelays)-1)], failure.RetryAfter)
+	r.issuance.Rounds += rounds
 	r.describe(name, failure)
 	r.change.State, r.change.Rest, r.change.Due = Retrying, true, time.Now().Add(wait)
 	if err := r.write(context.WithoutCancel(ctx)); err != nil {
+		r.issuance.Rounds -= rounds
+		r.change = achieved
 		return r.giveUp(ctx, err)
 	}
 	r.Metrics.event(outcomeRetried)
@@ -234,9 +270,11 @@ func (r *run) fail(ctx context.Context, name Step, failure *Failure, class DeadL
 		return r.giveUp(ctx, fmt.Errorf("write the dead letter: %w", err))
 	}
 	letter.Place = place
+	achieved := r.change
 	r.describe(name, failure)
 	r.change.State, r.change.Rest, r.change.DeadLetter = Failed, true, &letter
 	if err := r.write(ctx); err != nil {
+		r.change = achieved
 		return r.giveUp(ctx, err)
 	}
 	r.Metrics.deadLetter(name, failure.Reason)
@@ -260,11 +298,15 @@ func (r *run) letter(name Step, failure *Failure, class DeadLetterClass) DeadLet
 	}
 }
 
-// describe puts a failure into the coming write. A channel whose call was
-// answered is pending again, not in doubt.
+// describe puts a failure into the coming write.
 func (r *run) describe(name Step, failure *Failure) {
-	r.change.Step, r.change.Reason, r.change.Finished = name, failure.Reason, ""
+	r.change.Step, r.change.Reason = name, failure.Reason
 	r.change.HTTPStatus, r.change.Message = failure.HTTPStatus, failure.Message
+}
+
+// answered makes a channel whose call was answered pending again: it is not in
+// doubt.
+func (r *run) answered(name Step, failure *Failure) {
 	if name != StepNotify || failure.HTTPStatus == 0 {
 		return
 	}

@@ -40,14 +40,14 @@ func wayOfACertificate() []step {
 			name: StepNotify, ongoing: Notifying, finished: Notifying,
 			pending:  func(r *run) bool { return r.unsent(r.email()) },
 			needless: func(r *run) bool { return r.nothingToSend(r.email(), true) },
-			mark:     func(r *run) { r.change.Email = ChannelSending },
+			mark:     func(r *run) { r.email().reach(ChannelSending) },
 			call:     func(r *run, ctx context.Context) error { return r.announce(ctx, r.email(), r.Notifier.Email) },
 		},
 		{
 			name: StepNotify, ongoing: Notifying, finished: Notifying,
 			pending:  func(r *run) bool { return r.unsent(r.sms()) },
 			needless: func(r *run) bool { return r.nothingToSend(r.sms(), r.recipient.HasPhone) },
-			mark:     func(r *run) { r.change.SMS = ChannelSending },
+			mark:     func(r *run) { r.sms().reach(ChannelSending) },
 			call:     func(r *run, ctx context.Context) error { return r.announce(ctx, r.sms(), r.Notifier.SMS) },
 		},
 	}
@@ -137,14 +137,20 @@ func (r *run) announce(ctx context.Context, c channel, send func(context.Context
 }
 
 // withoutNotification says why nobody was notified; "" = somebody was.
-func (r *run) withoutNotification() Reason {
+func (r *run) withoutNotification(ctx context.Context) Reason {
 	if r.issuance.Email == ChannelSent || r.issuance.SMS == ChannelSent {
 		return ""
 	}
-	if r.course != nil {
-		if template, ok := r.course.Template(r.issuance.Certificate); ok && len(template.Notify) > 0 {
-			return ReasonNoAddress
+	course := r.course
+	if course == nil { // a run before this one settled the channels
+		read, err := r.Courses.Course(context.WithoutCancel(ctx), r.issuance.Course)
+		if err != nil {
+			return ReasonNoTemplate
 		}
+		course = &read
+	}
+	if template, ok := course.Template(r.issuance.Certificate); ok && len(template.Notify) > 0 {
+		return ReasonNoAddress
 	}
 	return ReasonNoTemplate
 }

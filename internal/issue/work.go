@@ -70,7 +70,7 @@ type Checkpoint struct {
 	Reason     Reason
 	HTTPStatus int
 	Message    string
-	Finished   State // a step that ended with this write: its line in the history
+	Finished   []Finished // steps that ended since the last write: their lines in the history
 	Made       *Certificate
 	Registered bool // certs/add has succeeded
 	Email, SMS ChannelState
@@ -80,6 +80,12 @@ type Checkpoint struct {
 	Rest         bool        // the claim ends and the issuance turns in: its event comes to rest
 	Due          time.Time   // with Rest and Retrying: when to dispatch it again
 	DeadLetter   *DeadLetter // with Rest and Failed: its row in the index
+}
+
+// Finished is a step that has ended: the state it led to, and the calls it took.
+type Finished struct {
+	State    State
+	Attempts int
 }
 
 // DeadLetterClass groups dead letters by what can be done about them.

@@ -34,7 +34,7 @@ type turn struct {
 }
 
 // TakeDue implements [issue.DispatchStore]. Jobs share the limit evenly; what
-// one job leaves goes to those after it.
+// some of them leave goes to the others, the oldest first.
 func (l *Ledger) TakeDue(ctx context.Context, ahead, limit int) ([]issue.Event, error) {
 	defer l.metrics.observe(opDispatch, time.Now())
 	turns, err := l.turns(ctx)
@@ -47,10 +47,15 @@ func (l *Ledger) TakeDue(ctx context.Context, ahead, limit int) ([]issue.Event, 
 	var events []issue.Event
 	err = l.writer.do(ctx, func(t *transaction) error {
 		events = events[:0]
-		for i, turn := range turns {
-			share := (limit - len(events)) / (len(turns) - i)
-			if err := t.take(turn, min(share, ahead-turn.out), &events); err != nil {
-				return err
+		taken := make([]int, len(turns))
+		for _, share := range []int{max(limit/len(turns), 1), limit} {
+			for i, turn := range turns {
+				before := len(events)
+				n := min(share, limit-before, ahead-turn.out-taken[i])
+				if err := t.take(turn, n, &events); err != nil {
+					return err
+				}
+				taken[i] += len(events) - before
 			}
 		}
 		return nil

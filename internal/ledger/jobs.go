@@ -23,8 +23,9 @@ const insertJob = `INSERT INTO jobs (id, batch_id, course_id, certificates, filt
 // CreateJob implements [issue.JobStore].
 func (l *Ledger) CreateJob(ctx context.Context, job issue.Job, key, fingerprint string) (issue.Job, error) {
 	defer l.metrics.observe(opAccept, time.Now())
-	created := job
+	var created issue.Job
 	err := l.writer.do(ctx, func(t *transaction) error {
+		created = job
 		n, err := t.insertJob(job, key, fingerprint)
 		if err != nil || n == 1 {
 			return err
@@ -187,10 +188,15 @@ func (t *transaction) addLearners(job issue.Job, page issue.FannedOut) error {
 		if err != nil {
 			return fmt.Errorf("write issuance %s: %w", wanted.ID, err)
 		}
-		if why != "" {
+		switch {
+		case why != "":
 			page.Skipped = append(page.Skipped, issue.Skip{
 				Learner: wanted.Learner, Certificate: wanted.Certificate, Reason: why,
 			})
+		case job.Resolved:
+			if err := t.unskip(job, wanted); err != nil {
+				return fmt.Errorf("write a learner who was skipped: %w", err)
+			}
 		}
 	}
 	for _, skip := range page.Skipped {
@@ -201,12 +207,15 @@ func (t *transaction) addLearners(job issue.Job, page issue.FannedOut) error {
 	return nil
 }
 
-// skip notes that a job passes over a learner. What the enrolment source
-// counted at acceptance is not counted again; a standing job has had no such
-// count.
+// skip notes that a job passes over a learner; one whom it already counts among
+// its own is no such learner, only an event that came twice. What the enrolment
+// source counted at acceptance is not counted again; a standing job has had no
+// such count.
 func (t *transaction) skip(job issue.Job, skip issue.Skip) error {
-	n, err := t.exec(`INSERT INTO job_skips (job_id, user_id, certificate, reason, at) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT DO NOTHING`, job.ID, skip.Learner, skip.Certificate, skip.Reason, t.at)
+	n, err := t.exec(`INSERT INTO job_skips (job_id, user_id, certificate, reason, at) SELECT $1, $2, $3, $4, $5
+		WHERE NOT EXISTS (SELECT 1 FROM job_issuances WHERE job_id = $1 AND user_id = $2 AND issuance_id = $6)
+		ON CONFLICT DO NOTHING`, job.ID, skip.Learner, skip.Certificate, skip.Reason, t.at,
+		issue.NewIssuanceID(job.Batch, skip.Learner, skip.Certificate))
 	if err != nil || n == 0 {
 		return err
 	}
@@ -214,6 +223,18 @@ func (t *transaction) skip(job issue.Job, skip issue.Skip) error {
 		t.counts.of(job.ID).sums[sumKey{countSkipped, string(skip.Reason)}]++
 	}
 	return nil
+}
+
+// unskip takes back that a standing job passed over a learner, for a later event
+// found him eligible.
+func (t *transaction) unskip(job issue.Job, wanted issue.Wanted) error {
+	return t.rows(`DELETE FROM job_skips WHERE job_id = $1 AND user_id = $2 AND certificate = $3 RETURNING reason`,
+		[]any{job.ID, wanted.Learner, wanted.Certificate}, func(scan func(...any) error) error {
+			var reason string
+			err := scan(&reason)
+			t.counts.of(job.ID).sums[sumKey{countSkipped, reason}]--
+			return err
+		})
 }
 
 // countedAtAcceptance says whether the enrolment source counts a reason.

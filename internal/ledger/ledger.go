@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,7 +48,7 @@ var migrations embed.FS
 func Open(ctx context.Context, config Config) (*Ledger, error) {
 	path, ok := strings.CutPrefix(config.URL, "sqlite:")
 	if !ok || path == "" {
-		return nil, fmt.Errorf("%q is not a ledger: it must be sqlite:<path of a file>", redact(config.URL))
+		return nil, fmt.Errorf("%s is not a ledger: it must be sqlite:<path of a file>", redact(config.URL))
 	}
 	writes, err := openFile(path, "immediate")
 	if err != nil {
@@ -76,7 +77,7 @@ func Open(ctx context.Context, config Config) (*Ledger, error) {
 // readers never wait, and two processes may share it.
 func openFile(path, lock string) (*sql.DB, error) {
 	query := url.Values{"_txlock": {lock}, "_pragma": {
-		"busy_timeout(5000)", "journal_mode(wal)", "synchronous(full)", "cache_size(-65536)",
+		"busy_timeout(5000)", "journal_mode(wal)", "synchronous(full)", "cache_size(-65536)", "wal_autocheckpoint(4000)",
 	}}
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+query.Encode())
 	if err != nil {
@@ -95,7 +96,9 @@ func migrate(ctx context.Context, db *sql.DB, path string, wanted bool) error {
 		return fmt.Errorf("read the migrations: %w", err)
 	}
 	if wanted {
-		if _, err := provider.Up(ctx); err != nil {
+		// Two programs may start at once on a new file: the second finds the
+		// tables made, which is what it wanted.
+		if _, err := provider.Up(ctx); err != nil && !upToDate(ctx, provider) {
 			return fmt.Errorf("bring the ledger %s up to date: %w", path, err)
 		}
 	}
@@ -112,10 +115,16 @@ func migrate(ctx context.Context, db *sql.DB, path string, wanted bool) error {
 	return nil
 }
 
-// redact keeps a password in a wrongly spelt database URL out of the error.
+func upToDate(ctx context.Context, provider *goose.Provider) bool {
+	has, needs, err := provider.GetVersions(ctx)
+	return err == nil && has == needs
+}
+
+// redact tells a wrongly spelt database URL by its scheme alone: a password may
+// stand anywhere in the rest.
 func redact(raw string) string {
-	if u, err := url.Parse(raw); err == nil {
-		return u.Redacted()
+	if scheme, _, ok := strings.Cut(raw, "://"); ok {
+		return strconv.Quote(scheme + "://…")
 	}
 	return "the given text"
 }

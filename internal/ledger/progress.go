@@ -89,12 +89,16 @@ func (l *Ledger) Learners(ctx context.Context, q issue.LearnerQuery) (issue.Lear
 	if err != nil {
 		return issue.LearnerPage{}, err
 	}
-	rows, err := l.reads.QueryContext(ctx, learnersOfJob, q.Job, after, position, q.State, q.Limit)
+	rows, err := l.reads.QueryContext(ctx, learnersOfJob, q.Job, after, position, q.State, q.Limit+1)
 	if err != nil {
 		return issue.LearnerPage{}, away(err)
 	}
 	var page issue.LearnerPage
 	err = eachRow(rows, func(scan func(...any) error) error {
+		if len(page.Learners) == q.Limit { // one row more: this page is not the last
+			page.Next = encodeCursor(after, position)
+			return nil
+		}
 		var (
 			learner issue.LearnerProgress
 			updated int64
@@ -107,8 +111,5 @@ func (l *Ledger) Learners(ctx context.Context, q issue.LearnerQuery) (issue.Lear
 		after = string(learner.Learner)
 		return err
 	})
-	if len(page.Learners) == q.Limit {
-		page.Next = encodeCursor(after, position)
-	}
 	return page, away(err)
 }

@@ -148,7 +148,7 @@ func (t *transaction) checkpoint(c issue.Checkpoint) error {
 	if err := t.updateRevision(c, was.revision, now.state); err != nil {
 		return err
 	}
-	if err := t.writeHistory(c, was.revision, now); err != nil {
+	if err := t.writeHistory(c, was.revision); err != nil {
 		return err
 	}
 	if c.DeadLetter != nil {
@@ -197,7 +197,7 @@ func (t *transaction) updateIssuance(c issue.Checkpoint, now standing, step issu
 		step = c.Step
 	}
 	_, err := t.exec(updateIssuance, c.Claim.Issuance, now.state, step, c.Attempts, c.Rounds, c.Reason, c.HTTPStatus,
-		c.Message, millis(c.FirstFailure), t.at, flag(c.Registered), flag(c.Finished != ""), c.Claim.Until.UnixMilli(),
+		c.Message, millis(c.FirstFailure), t.at, flag(c.Registered), flag(len(c.Finished) > 0), c.Claim.Until.UnixMilli(),
 		flag(c.Rest || c.Release), flag(c.Rest), millis(c.Due))
 	return err
 }
@@ -229,20 +229,30 @@ func (t *transaction) updateRevision(c issue.Checkpoint, revision int, state iss
 	return err
 }
 
-// writeHistory adds a line for a step that ended, and one for a failure.
-func (t *transaction) writeHistory(c issue.Checkpoint, revision int, now standing) error {
-	line := history{id: c.Claim.Issuance, revision: revision, step: c.Step, attempts: c.Attempts, reason: c.Reason}
-	if c.Finished != "" && c.Finished != issue.Notifying {
-		line.state, line.step = c.Finished, stepOf(c.Finished)
+// writeHistory adds a line for each step that ended, and one for a failure.
+func (t *transaction) writeHistory(c issue.Checkpoint, revision int) error {
+	for _, finished := range c.Finished {
+		if finished.State == issue.Notifying {
+			continue // one of two channels
+		}
+		line := history{
+			id: c.Claim.Issuance, revision: revision, state: finished.State, step: stepOf(finished.State),
+			attempts: finished.Attempts,
+		}
+		if finished.State == issue.Notified {
+			line.reason = c.Reason
+		}
 		if err := t.note(line); err != nil {
 			return err
 		}
 	}
-	if now.state == issue.Retrying || now.state == issue.Failed {
-		line.state, line.step, line.message = now.state, c.Step, c.Message
-		return t.note(line)
+	if c.State != issue.Retrying && c.State != issue.Failed {
+		return nil
 	}
-	return nil
+	return t.note(history{
+		id: c.Claim.Issuance, revision: revision, state: c.State, step: c.Step, attempts: c.Attempts, reason: c.Reason,
+		message: c.Message,
+	})
 }
 
 // stepOf names the step that ends in a state.

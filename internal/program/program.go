@@ -22,8 +22,10 @@ import (
 
 // Main runs a program until it ends by itself or is told to stop, and turns its
 // error into an exit code and one line. A second signal ends it at once.
-func Main(name string, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+func Main(
+	ctx context.Context, name string, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error,
+) int {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // from then on a signal has its ordinary effect
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
@@ -102,10 +104,11 @@ func Serve(ctx context.Context, server *http.Server, listener net.Listener) erro
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), serverStop)
 	defer cancel()
-	err := server.Shutdown(stop)
-	<-failed
-	if err != nil {
+	if err := server.Shutdown(stop); err != nil {
 		return errors.Join(fmt.Errorf("finish the requests in hand: %w", err), server.Close())
+	}
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return err
 	}
 	return nil
 }

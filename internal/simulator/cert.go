@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"bytes"
+	"context"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -188,7 +189,7 @@ func decodeAny(body []byte) (any, error) {
 	var v any
 	err := dec.Decode(&v)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errors.New("Unexpected end-of-input")
+		err = errors.New("Unexpected end-of-input") //nolint:staticcheck // ST1005: the parser's own words
 	}
 	return v, err
 }
@@ -284,7 +285,7 @@ func (p *Platform) makeAll(x *exchange, q *generateRequest) reply {
 	kept := p.certs.intern(q.design, func(d *design) { p.record(entry{Design: d}) })
 	list := make([]any, 0, len(q.people))
 	for _, person := range q.people {
-		c, bad, silent := p.makeOne(q, kept, person)
+		c, bad, silent := p.makeOne(x.r.Context(), q, kept, person)
 		if silent {
 			return reply{cut: true}
 		}
@@ -298,7 +299,7 @@ func (p *Platform) makeAll(x *exchange, q *generateRequest) reply {
 }
 
 // makeOne makes a certificate; silent says that the service never answers.
-func (p *Platform) makeOne(q *generateRequest, d *design, who person) (made *certificate, bad *problem, silent bool) {
+func (p *Platform) makeOne(ctx context.Context, q *generateRequest, d *design, who person) (made *certificate, bad *problem, silent bool) {
 	issued, bad := issuedOn(p.cfg.Era, q.issueDate)
 	if bad != nil {
 		return nil, bad, false
@@ -314,7 +315,7 @@ func (p *Platform) makeOne(q *generateRequest, d *design, who person) (made *cer
 	if bad := p.signCertificate(c); bad != nil {
 		return nil, bad, false
 	}
-	if bad, silent := p.printCertificate(q.template); bad != nil || silent {
+	if bad, silent := p.printCertificate(ctx, q.template); bad != nil || silent {
 		return nil, bad, silent
 	}
 	if p.cfg.Era == Era390 {
@@ -355,8 +356,8 @@ func (p *Platform) signCertificate(c *certificate) *problem {
 
 // printCertificate says what becomes of a certificate with this template. The drawing itself waits until somebody
 // downloads it.
-func (p *Platform) printCertificate(template string) (bad *problem, silent bool) {
-	verdict := p.templates.check(template)
+func (p *Platform) printCertificate(ctx context.Context, template string) (bad *problem, silent bool) {
+	verdict := p.templates.check(ctx, template)
 	if p.cfg.Era == Era100 {
 		if verdict == templateSilent {
 			p.faults.sleep(min(deadline100, p.cfg.IdleTimeout) - fetchPatience)
@@ -367,6 +368,7 @@ func (p *Platform) printCertificate(template string) (bad *problem, silent bool)
 		return nil, false
 	}
 	switch verdict {
+	case templateGood, templateBadVariables: // variables nobody knows are not looked at
 	case templateNotURL, templateRefused, templateSilent:
 		p.printQueue.hang()
 		return nil, true
@@ -375,7 +377,7 @@ func (p *Platform) printCertificate(template string) (bad *problem, silent bool)
 	case templateNoIndex:
 		return &problem{500, `Cannot invoke "java.util.Map.get(Object)" because "printResponse" is null`}, false
 	}
-	return nil, !p.printQueue.pass() // variables nobody knows are not looked at
+	return nil, !p.printQueue.pass()
 }
 
 // deadline100 is after how long 1.0.0 gives up.

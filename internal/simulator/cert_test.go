@@ -37,22 +37,22 @@ type generated struct {
 	JSONData    json.RawMessage `json:"jsonData"`
 }
 
-func generateOne(t testing.TB, p *Platform, changes map[string]any) generated {
-	t.Helper()
-	status, body := call(t, "POST", p.URLs().CertService+"/v1/certs/generate", generateBody(p, changes))
-	require.Equal(t, 200, status, string(body))
+func generateOne(tb testing.TB, p *Platform, changes map[string]any) generated {
+	tb.Helper()
+	status, body := call(tb, "POST", p.URLs().CertService+"/v1/certs/generate", generateBody(p, changes))
+	require.Equal(tb, 200, status, string(body))
 	var answer struct {
 		Result struct{ Response []generated }
 	}
-	require.NoError(t, json.Unmarshal(body, &answer))
-	require.NotEmpty(t, answer.Result.Response)
+	require.NoError(tb, json.Unmarshal(body, &answer))
+	require.NotEmpty(tb, answer.Result.Response)
 	return answer.Result.Response[0]
 }
 
-func messageOf(t testing.TB, body []byte) string {
-	t.Helper()
+func messageOf(tb testing.TB, body []byte) string {
+	tb.Helper()
 	var answer struct{ Result struct{ Message string } }
-	require.NoError(t, json.Unmarshal(body, &answer), string(body))
+	require.NoError(tb, json.Unmarshal(body, &answer), string(body))
 	return answer.Result.Message
 }
 
@@ -161,9 +161,10 @@ func TestSilentTemplateStopsEverybodyIn390(t *testing.T) {
 	p := start(t, Config{Era: Era390, IdleTimeout: 300 * time.Millisecond})
 	status, _ := call(t, "POST", p.URLs().CertService+"/v1/certs/generate", generateBody(p, nil))
 	require.Equal(t, 200, status)
+	refused := string(encode(generateBody(p, map[string]any{"htmlTemplate": "http://127.0.0.1:1/x.zip"})))
 	done := make(chan int, 1)
 	go func() {
-		status, _ := call(t, "POST", p.URLs().CertService+"/v1/certs/generate", generateBody(p, map[string]any{"htmlTemplate": "http://127.0.0.1:1/x.zip"}))
+		status, _ := call(t, "POST", p.URLs().CertService+"/v1/certs/generate", refused)
 		done <- status
 	}()
 	require.Eventually(t, func() bool {

@@ -175,12 +175,11 @@ const (
 
 // newAccessCode is letter-digit three times; like the real one it is neither unique nor a secret.
 func newAccessCode() string {
-	var code [6]byte
-	for i := 0; i < len(code); i += 2 {
-		code[i] = codeLetters[mathrand.IntN(len(codeLetters))]
-		code[i+1] = codeDigits[mathrand.IntN(len(codeDigits))]
+	code := make([]byte, 0, 6)
+	for range 3 {
+		code = append(code, codeLetters[mathrand.IntN(len(codeLetters))], codeDigits[mathrand.IntN(len(codeDigits))])
 	}
-	return string(code[:])
+	return string(code)
 }
 
 func javaInstant(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z") }

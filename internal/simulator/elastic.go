@@ -245,7 +245,7 @@ func (s *search) size() int {
 
 // window refuses what goes beyond the result window, as the shards do.
 func (s *search) window() *reply {
-	reason := ""
+	var reason string
 	switch {
 	case s.size() < 0:
 		reason = "[size] parameter cannot be negative, found [" + strconv.Itoa(s.size()) + "]"

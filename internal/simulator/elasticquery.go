@@ -277,8 +277,10 @@ func termForm(name string, kind fieldKind, raw json.RawMessage) (string, error) 
 		return strconv.FormatFloat(n, 'f', -1, 64), nil
 	case boolean:
 		if value != "true" && value != "false" {
-			return "", &queryError{"query_shard_exception",
-				fmt.Sprintf("failed to create query: Can't parse boolean value [%s], expected [true] or [false]", value)}
+			return "", &queryError{
+				"query_shard_exception",
+				fmt.Sprintf("failed to create query: Can't parse boolean value [%s], expected [true] or [false]", value),
+			}
 		}
 		return value, nil
 	case keyword, text, unmapped:

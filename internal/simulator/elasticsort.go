@@ -93,7 +93,7 @@ func compareBy(keys []sortKey, d document, against []any) int {
 	for i, key := range keys {
 		value, present := d.value(key.field)
 		other := sortText(against[i])
-		order := 0
+		var order int
 		switch {
 		case !present || against[i] == nil:
 			order = compareNumbers(boolNumber(!present), boolNumber(against[i] == nil))

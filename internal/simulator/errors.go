@@ -8,10 +8,10 @@ import (
 // errorBody is the error a service shows for a status it was told to fail with, where the fault brings no body: the
 // service's own for 500, and what stands in front of it (gateway, proxy) for the rest.
 func errorBody(service Service, status int) reply {
-	switch {
-	case status == http.StatusTooManyRequests:
+	switch status {
+	case http.StatusTooManyRequests:
 		return jsonReply(status, map[string]string{"message": "API rate limit exceeded"})
-	case status == http.StatusBadGateway, status == http.StatusGatewayTimeout:
+	case http.StatusBadGateway, http.StatusGatewayTimeout:
 		return proxyPage(status)
 	}
 	switch service {
@@ -24,6 +24,7 @@ func errorBody(service Service, status int) reply {
 			"Something went wrong in server while processing the request", struct{}{})
 	case Elasticsearch:
 		return elasticError(status, "es_rejected_execution_exception", "rejected execution of coordinating operation")
+	case Files:
 	}
 	return proxyPage(status)
 }

@@ -131,14 +131,23 @@ func (s *faultSet) clear() {
 
 // apply does the work under the faults in force, and says whether any of them had a hand in it.
 func (s *faultSet) apply(ctx context.Context, c *Call, x *exchange, work func() reply) (reply, bool) {
-	faulty, wait, decisive := false, time.Duration(0), (*armed)(nil)
+	var (
+		faulty   bool
+		wait     time.Duration
+		decisive *armed
+		ends     []func()
+	)
+	defer func() {
+		for _, end := range ends {
+			end()
+		}
+	}()
 	for _, a := range s.active() {
 		if a.wholeService() || !a.matches(c, x) || !a.strikes() {
 			continue
 		}
-		latency, ended := a.delay()
-		defer ended()
-		faulty, wait = true, wait+latency
+		latency, end := a.delay()
+		faulty, wait, ends = true, wait+latency, append(ends, end)
 		if decisive == nil && a.ends() {
 			decisive = a
 		}

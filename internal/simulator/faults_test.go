@@ -3,7 +3,6 @@ package simulator
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -15,10 +14,23 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func readContent(t testing.TB, p *Platform, id string) int {
+func readContent(t *testing.T, p *Platform) int {
 	t.Helper()
-	status, _ := call(t, "GET", p.URLs().ContentService+"/content/v3/read/"+id, nil)
+	status, _ := call(t, "GET", p.URLs().ContentService+"/content/v3/read/"+DemoCourse, nil)
 	return status
+}
+
+// fetch is a call for its headers and errors; the body is closed and gone.
+func fetch(t *testing.T, method, url string) (int, http.Header, error) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
+	require.NoError(t, err)
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, nil, err
+	}
+	require.NoError(t, response.Body.Close())
+	return response.StatusCode, response.Header, nil
 }
 
 func TestFaultTimesStatusAndRetryAfter(t *testing.T) {
@@ -26,13 +38,12 @@ func TestFaultTimesStatusAndRetryAfter(t *testing.T) {
 	p := start(t, Config{})
 	require.NoError(t, p.Load(DemoDataset(p.URLs().Files)))
 	p.SetFault(Fault{Service: ContentService, Status: 503, RetryAfter: "2", Times: 2})
-	response, err := http.Get(p.URLs().ContentService + "/content/v3/read/" + DemoCourse)
+	status, header, err := fetch(t, "GET", p.URLs().ContentService+"/content/v3/read/"+DemoCourse)
 	require.NoError(t, err)
-	require.NoError(t, response.Body.Close())
-	require.Equal(t, 503, response.StatusCode)
-	require.Equal(t, "2", response.Header.Get("Retry-After"))
-	require.Equal(t, 503, readContent(t, p, DemoCourse))
-	require.Equal(t, 200, readContent(t, p, DemoCourse), "struck twice, then over")
+	require.Equal(t, 503, status)
+	require.Equal(t, "2", header.Get("Retry-After"))
+	require.Equal(t, 503, readContent(t, p))
+	require.Equal(t, 200, readContent(t, p), "struck twice, then over")
 	calls := p.Calls(OfService(ContentService))
 	require.True(t, calls[0].Fault && calls[1].Fault && !calls[2].Fault)
 }
@@ -42,8 +53,11 @@ func TestFaultIsRestricted(t *testing.T) {
 	p := start(t, Config{})
 	template := p.URLs().Files + TemplatePath
 	for _, f := range []Fault{
-		{Operation: "generate", UserID: "u2", Status: 500}, {BatchID: "0128", Status: 500}, {Template: template + "?2", Status: 500},
-		{Template: "Merit", Status: 500}, {Service: LearnerService, Status: 500},
+		{Operation: "generate", UserID: "u2", Status: 500},
+		{BatchID: "0128", Status: 500},
+		{Template: template + "?2", Status: 500},
+		{Template: "Merit", Status: 500},
+		{Service: LearnerService, Status: 500},
 	} {
 		p.SetFault(f)
 	}
@@ -89,7 +103,7 @@ func TestHangEndsWithTheClientAndIsSeenBefore(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		request, _ := http.NewRequestWithContext(ctx, http.MethodGet, p.URLs().ContentService+"/content/v3/read/x", http.NoBody)
-		response, err := http.DefaultClient.Do(request)
+		response, err := client.Do(request)
 		if err == nil {
 			err = response.Body.Close()
 		}
@@ -107,17 +121,17 @@ func TestOutageRefusesConnections(t *testing.T) {
 	t.Parallel()
 	p := start(t, Config{})
 	require.NoError(t, p.Load(DemoDataset(p.URLs().Files)))
-	require.Equal(t, 200, readContent(t, p, DemoCourse))
+	require.Equal(t, 200, readContent(t, p))
 	p.SetFault(Fault{Service: ContentService, Outage: true})
-	_, err := http.Get(p.URLs().ContentService + "/content/v3/read/" + DemoCourse)
+	_, _, err := fetch(t, "GET", p.URLs().ContentService+"/content/v3/read/"+DemoCourse)
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
 	p.ClearFaults()
-	require.Equal(t, 200, readContent(t, p, DemoCourse), "back at the same address")
+	require.Equal(t, 200, readContent(t, p), "back at the same address")
 
 	p.SetFault(Fault{Operation: "content_read", Outage: true})
-	_, err = http.Get(p.URLs().ContentService + "/content/v3/read/" + DemoCourse)
+	_, _, err = fetch(t, "GET", p.URLs().ContentService+"/content/v3/read/"+DemoCourse)
 	require.Error(t, err)
-	require.False(t, errors.Is(err, syscall.ECONNREFUSED), "of one operation only: accepted, then cut")
+	require.NotErrorIs(t, err, syscall.ECONNREFUSED, "of one operation only: accepted, then cut")
 }
 
 func TestRateAndCapacity(t *testing.T) {
@@ -127,7 +141,7 @@ func TestRateAndCapacity(t *testing.T) {
 	p.SetFault(Fault{Service: ContentService, Status: 500, Rate: 0.5})
 	failed := 0
 	for range 200 {
-		if readContent(t, p, DemoCourse) == 500 {
+		if readContent(t, p) == 500 {
 			failed++
 		}
 	}
@@ -136,12 +150,10 @@ func TestRateAndCapacity(t *testing.T) {
 
 	a := &armed{Fault: Fault{Capacity: 2, Latency: 10 * time.Millisecond}}
 	ends := []func(){}
-	for i, want := range []time.Duration{10, 10, 22500 * time.Microsecond / 1e6, 40} {
+	for _, want := range []time.Duration{10 * time.Millisecond, 10 * time.Millisecond, 22500 * time.Microsecond, 40 * time.Millisecond} {
 		wait, end := a.delay()
 		ends = append(ends, end)
-		if i != 2 {
-			require.Equal(t, want*time.Millisecond, wait)
-		}
+		require.Equal(t, want, wait)
 	}
 	for _, end := range ends {
 		end()
@@ -161,7 +173,10 @@ func TestLatencyDelaysTheWorkEvenWithoutTheClient(t *testing.T) {
 		strings.NewReader(`{"request":{"id":"c1","accessCode":"A","pdfURL":"p","userId":"u1","jsonData":{}}}`))
 	require.NoError(t, err)
 	request.Header.Set("Content-Type", "application/json")
-	_, err = http.DefaultClient.Do(request)
+	response, err := client.Do(request)
+	if err == nil {
+		_ = response.Body.Close()
+	}
 	require.Error(t, err)
 	require.Eventually(t, func() bool { return len(p.Registered()) == 1 }, 5*time.Second, time.Millisecond)
 	require.Eventually(t, func() bool { return p.CallCounts()[CallKey{"certs_add", 0}] == 1 }, 5*time.Second, time.Millisecond)

@@ -44,7 +44,7 @@ func openJournal(dir string, replay func(entry) error) (*journal, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(filepath.Join(dir, journalName), os.O_RDWR|os.O_CREATE, 0o640) // #nosec G304 -- our own folder
+	file, err := os.OpenFile(filepath.Join(dir, journalName), os.O_RDWR|os.O_CREATE, 0o600) // #nosec G304 -- our own folder
 	if err != nil {
 		return nil, err
 	}

@@ -69,8 +69,10 @@ func dataType(name, kind string) *refusal {
 }
 
 func invalidParameter(value, name string) *refusal {
-	return &refusal{400, "INVALID_PARAMETER_VALUE",
-		fmt.Sprintf("Invalid value %s for parameter %s. Please provide a valid value.", value, name)}
+	return &refusal{
+		400, "INVALID_PARAMETER_VALUE",
+		fmt.Sprintf("Invalid value %s for parameter %s. Please provide a valid value.", value, name),
+	}
 }
 
 var (

@@ -45,7 +45,7 @@ func (o *outbox) add(m Message) {
 func (p *Platform) Outbox() []Message {
 	p.outbox.mu.Lock()
 	defer p.outbox.mu.Unlock()
-	return slices.Clone(p.outbox.messages)
+	return append([]Message{}, p.outbox.messages...)
 }
 
 type notifyRequest struct {
@@ -118,8 +118,10 @@ func (p *Platform) addressed(q *notifyRequest) ([]Message, *refusal) {
 		return nil, &refusal{400, "EMAIL_RECIPIENTS_EXCEEDS_MAX_LIMIT", fmt.Sprintf(
 			"Email notification is not sent as the number of recipients exceeded configured limit (%d).", recipientLimit)}
 	case len(messages) == 0:
-		return nil, &refusal{400, "NO_EMAIL_RECIPIENTS",
-			"Email notification is not sent as the number of recipients is zero."}
+		return nil, &refusal{
+			400, "NO_EMAIL_RECIPIENTS",
+			"Email notification is not sent as the number of recipients is zero.",
+		}
 	case q.Template != "" && !slices.Contains(p.outbox.templates, q.Template):
 		return nil, invalidParameter(q.Template, "emailTemplateType")
 	}

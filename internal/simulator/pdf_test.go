@@ -80,17 +80,29 @@ func TestShaping(t *testing.T) {
 	for _, row := range []struct {
 		text   string
 		glyphs int
-		first  string // whose glyph comes first, alone
+		first  string // text whose glyph comes first
+		last   string // text whose glyph comes last
 	}{
-		{"क्ष", 1, "क्ष"}, {"श्री", 2, "श्र"}, {"शक्ति", 4, "श"}, {"જ્ઞ", 1, "જ્ઞ"}, {"ત્રિ", 2, "િ"}, {"கௌ", 3, "ெ"}, {"ஸ்ரீ", 1, "ஸ்ரீ"}, {"fi", 2, "f"},
+		{"क्ष", 1, "क्ष", "क्ष"},
+		{"श्री", 2, "श्र", "ी"},
+		{"शक्ति", 4, "श", "त"},
+		{"જ્ઞ", 1, "જ્ઞ", "જ્ઞ"},
+		{"ત્રિ", 2, "", "ત્ર"},
+		{"கௌ", 3, "ெ", "ௗ"},
+		{"ஸ்ரீ", 1, "ஸ்ரீ", "ஸ்ரீ"},
+		{"fi", 2, "f", "i"},
 	} {
 		runs, err := typeset(row.text, bold)
 		require.NoError(t, err)
 		require.Len(t, runs, 1, row.text)
 		require.Len(t, runs[0].glyphs, row.glyphs, row.text)
-		first, err := typeset(row.first, bold)
-		require.NoError(t, err)
-		require.Contains(t, idsOf(first[0].glyphs), runs[0].glyphs[0].id, row.text)
+		for text, id := range map[string]uint16{row.first: runs[0].glyphs[0].id, row.last: runs[0].glyphs[row.glyphs-1].id} {
+			if text != "" && row.glyphs > 1 {
+				alone, err := typeset(text, bold)
+				require.NoError(t, err)
+				require.Contains(t, idsOf(alone[0].glyphs), id, row.text+" "+text)
+			}
+		}
 		require.NotContains(t, idsOf(runs[0].glyphs), uint16(0), row.text)
 	}
 	mixed, err := typeset("Asha आशा આશા ஆஷா!", regular)

@@ -3,12 +3,12 @@ package simulator
 import (
 	"errors"
 	"fmt"
-	"io"
-	"log"
 	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // server is one service's listener. It can go down and come back on the same address: an outage that callers see as
@@ -16,6 +16,7 @@ import (
 type server struct {
 	service Service
 	handler http.Handler
+	log     *zap.Logger
 
 	mu     sync.Mutex
 	addr   string
@@ -30,16 +31,20 @@ func (s *server) up() error {
 	if s.live != nil || s.closed {
 		return nil
 	}
-	listener, err := net.Listen("tcp", s.addr)
+	listener, err := net.Listen("tcp", s.addr) //nolint:noctx // taking a port does not wait for anything
 	if err != nil {
 		return fmt.Errorf("%s service cannot listen on %s: %w", s.service, s.addr, err)
 	}
 	s.addr = listener.Addr().String()
+	errorLog, err := zap.NewStdLogAt(s.log, zap.DebugLevel) // cut connections are on purpose here
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	live := &http.Server{
 		Handler:           s.handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          log.New(io.Discard, "", 0), // cut connections are on purpose here
+		ErrorLog:          errorLog,
 	}
 	served := make(chan struct{})
 	go func() {

@@ -336,10 +336,18 @@ func jsKeyLess(a, b string) bool {
 }
 
 func arrayIndex(s string) (uint64, bool) {
+	if s == "" || s[0] < '0' || s[0] > '9' {
+		return 0, false
+	}
 	n, err := strconv.ParseUint(s, 10, 32)
-	return n, err == nil && (s == "0" || !strings.HasPrefix(s, "0")) && s[0] != '+'
+	return n, err == nil && (s == "0" || s[0] != '0')
 }
 
+// utf16Less orders by UTF-16 units. That is the order of the bytes of UTF-8, unless a letter from U+E000 on is there.
 func utf16Less(a, b string) bool {
+	high := func(r rune) bool { return r >= 0xe000 }
+	if strings.IndexFunc(a, high) < 0 && strings.IndexFunc(b, high) < 0 {
+		return a < b
+	}
 	return slices.Compare(utf16.Encode([]rune(a)), utf16.Encode([]rune(b))) < 0
 }

@@ -146,7 +146,7 @@ func newPlatform(cfg Config) *Platform {
 		faults:     &faultSet{stop: stop, errorBody: errorBody},
 		certs:      newCertStore(cfg.CertBase),
 		keys:       newKeyring(),
-		templates:  newTemplateChecker(),
+		templates:  newTemplateChecker(stop),
 		users:      newUserStore(),
 		registry:   newRegistry(cfg.LearnerEra25),
 		outbox:     newOutbox(cfg.EmailTemplates),
@@ -155,7 +155,7 @@ func newPlatform(cfg Config) *Platform {
 		printQueue: newPrintQueue(cfg.IdleTimeout, stop),
 	}
 	add := func(service Service, port int, find routeFinder) {
-		s := &server{service: service, addr: net.JoinHostPort(cfg.Host, strconv.Itoa(port))}
+		s := &server{service: service, log: cfg.Log, addr: net.JoinHostPort(cfg.Host, strconv.Itoa(port))}
 		s.handler = p.handler(service, find)
 		p.servers = append(p.servers, s)
 	}
@@ -200,8 +200,8 @@ func (p *Platform) Close() error {
 	for _, s := range p.servers {
 		s.close()
 	}
-	p.templates.close()
 	p.inFlight.Wait()
+	p.templates.client.CloseIdleConnections()
 	if err := p.journal.close(); err != nil {
 		return fmt.Errorf("close simulated platform: %w", err)
 	}

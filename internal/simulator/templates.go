@@ -40,8 +40,7 @@ const (
 // templateChecker fetches each template once and remembers the verdict.
 type templateChecker struct {
 	client *http.Client
-	ctx    context.Context // ends with the platform: fetches outlive the call that began them
-	cancel context.CancelFunc
+	stop   <-chan struct{}
 
 	mu   sync.Mutex
 	seen map[string]*templateEntry
@@ -53,21 +52,15 @@ type templateEntry struct {
 	at      time.Time
 }
 
-func newTemplateChecker() *templateChecker {
-	ctx, cancel := context.WithCancel(context.Background())
+func newTemplateChecker(stop <-chan struct{}) *templateChecker {
 	return &templateChecker{
 		client: &http.Client{Transport: &http.Transport{}, Timeout: fetchPatience},
-		ctx:    ctx, cancel: cancel, seen: map[string]*templateEntry{},
+		stop:   stop, seen: map[string]*templateEntry{},
 	}
 }
 
-func (t *templateChecker) close() {
-	t.cancel()
-	t.client.CloseIdleConnections()
-}
-
 // check gives the verdict on an address; callers that come while it is being fetched wait for the same fetch.
-func (t *templateChecker) check(address string) verdict {
+func (t *templateChecker) check(ctx context.Context, address string) verdict {
 	t.mu.Lock()
 	e := t.seen[address]
 	if e != nil && e.stale() {
@@ -81,7 +74,7 @@ func (t *templateChecker) check(address string) verdict {
 	e = &templateEntry{done: make(chan struct{})}
 	t.seen[address] = e
 	t.mu.Unlock()
-	e.verdict, e.at = t.fetch(address), time.Now()
+	e.verdict, e.at = t.fetch(ctx, address), time.Now()
 	close(e.done)
 	return e.verdict
 }
@@ -95,11 +88,21 @@ func (e *templateEntry) stale() bool {
 	}
 }
 
-func (t *templateChecker) fetch(address string) verdict {
+// fetch goes on when the call that began it is gone, for others may wait for it too; it ends with the platform.
+func (t *templateChecker) fetch(ctx context.Context, address string) verdict {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	go func() {
+		select {
+		case <-t.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	if u, err := url.Parse(address); err != nil || u.Host == "" {
 		return templateNotURL
 	}
-	request, err := http.NewRequestWithContext(t.ctx, http.MethodGet, address, http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
 		return templateNotURL
 	}

@@ -9,8 +9,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// commitLoop commits regularly while a generation is in force. It is the only
-// committer, so commits cannot overtake each other.
+// commitLoop commits regularly while a generation is in force.
 func (c *Consumer) commitLoop(ended context.Context, generation *kafka.Generation) {
 	ticker := time.NewTicker(commitInterval)
 	defer ticker.Stop()
@@ -30,6 +29,8 @@ func (c *Consumer) commit(ctx context.Context, generation *kafka.Generation) {
 	if generation == nil {
 		return
 	}
+	c.commits.Lock()
+	defer c.commits.Unlock()
 	partitions, offsets := c.toCommit(generation)
 	if len(offsets) == 0 {
 		return
@@ -68,20 +69,16 @@ func (c *Consumer) toCommit(generation *kafka.Generation) (map[int]*partition, [
 // accept takes note of what the broker took. The call itself succeeds even
 // when it refuses a partition, so each answer is looked at.
 func (c *Consumer) accept(answers []kafka.OffsetCommitPartition, held map[int]*partition, offsets []kafka.OffsetCommit) {
-	refused := map[int]error{}
+	taken := map[int]bool{}
 	for _, answer := range answers {
-		if answer.Error != nil {
-			refused[answer.Partition] = answer.Error
+		taken[answer.Partition] = answer.Error == nil
+		if answer.Error != nil && !generationOver(answer.Error) {
+			c.Log.Warn("a commit was refused; trying again", zap.Int("partition", answer.Partition), zap.Error(answer.Error))
 		}
 	}
 	for _, o := range offsets {
-		if refused[o.Partition] == nil {
+		if taken[o.Partition] {
 			held[o.Partition].tracker.commit(o.Offset)
-		}
-	}
-	for id, err := range refused {
-		if !generationOver(err) {
-			c.Log.Warn("a commit was refused; trying again", zap.Int("partition", id), zap.Error(err))
 		}
 	}
 }
@@ -91,20 +88,4 @@ func (c *Consumer) accept(answers []kafka.OffsetCommitPartition, held map[int]*p
 func generationOver(err error) bool {
 	return errors.Is(err, kafka.IllegalGeneration) || errors.Is(err, kafka.UnknownMemberId) ||
 		errors.Is(err, kafka.RebalanceInProgress)
-}
-
-// firstOffset asks for the first record that a partition still has.
-func (c *Connection) firstOffset(ctx context.Context, topic string, partition int) (int64, error) {
-	response, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
-		Topics: map[string][]kafka.OffsetRequest{topic: {kafka.FirstOffsetOf(partition)}},
-	})
-	if err != nil {
-		return 0, c.explain(err)
-	}
-	for _, p := range response.Topics[topic] {
-		if p.Partition == partition {
-			return p.FirstOffset, p.Error
-		}
-	}
-	return 0, c.explain(kafka.UnknownTopicOrPartition)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"time"
 
@@ -52,9 +51,14 @@ func NewConnection(brokers []string, clientID string) (*Connection, error) {
 // Close drops the connections that are kept for reuse.
 func (c *Connection) Close() { c.transport.CloseIdleConnections() }
 
-// Ping says whether some broker answers.
+// Ping says whether some broker answers. The client library answers for the
+// metadata from memory once it had some, so the brokers are asked something else
+// as well.
 func (c *Connection) Ping(ctx context.Context) error {
-	_, err := c.client.Metadata(ctx, &kafka.MetadataRequest{})
+	if _, err := c.client.Metadata(ctx, &kafka.MetadataRequest{}); err != nil {
+		return c.explain(err)
+	}
+	_, err := c.client.ApiVersions(ctx, &kafka.ApiVersionsRequest{})
 	return c.explain(err)
 }
 
@@ -74,7 +78,10 @@ func (c *Connection) EnsureTopics(ctx context.Context, topics []string, partitio
 	if err != nil {
 		return c.explain(err)
 	}
-	missing := missingTopics(metadata, topics)
+	missing, err := missingTopics(metadata)
+	if err != nil {
+		return err
+	}
 	if len(missing) == 0 {
 		return nil
 	}
@@ -84,12 +91,19 @@ func (c *Connection) EnsureTopics(ctx context.Context, topics []string, partitio
 	return c.createTopics(ctx, missing, partitions, min(len(metadata.Brokers), 3))
 }
 
-func missingTopics(metadata *kafka.MetadataResponse, topics []string) []string {
-	return slices.DeleteFunc(slices.Clone(topics), func(topic string) bool {
-		return slices.ContainsFunc(metadata.Topics, func(t kafka.Topic) bool {
-			return t.Name == topic && t.Error == nil && len(t.Partitions) > 0
-		})
-	})
+// missingTopics tells topics that do not exist from those that we cannot see
+// for another reason, such as a missing permission.
+func missingTopics(metadata *kafka.MetadataResponse) ([]string, error) {
+	var missing []string
+	for _, topic := range metadata.Topics {
+		switch {
+		case errors.Is(topic.Error, kafka.UnknownTopicOrPartition):
+			missing = append(missing, topic.Name)
+		case topic.Error != nil && !errors.Is(topic.Error, kafka.LeaderNotAvailable):
+			return nil, fmt.Errorf("look for topic %s: %w", topic.Name, topic.Error)
+		}
+	}
+	return missing, nil
 }
 
 func (c *Connection) createTopics(ctx context.Context, topics []string, partitions, replicas int) error {
@@ -110,4 +124,21 @@ func (c *Connection) createTopics(ctx context.Context, topics []string, partitio
 		}
 	}
 	return nil
+}
+
+// bounds asks for the first record that a partition still has, and for the end
+// of its log.
+func (c *Connection) bounds(ctx context.Context, topic string, partition int) (first, last int64, err error) {
+	response, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
+		Topics: map[string][]kafka.OffsetRequest{topic: {kafka.FirstOffsetOf(partition), kafka.LastOffsetOf(partition)}},
+	})
+	if err != nil {
+		return 0, 0, c.explain(err)
+	}
+	for _, p := range response.Topics[topic] {
+		if p.Partition == partition {
+			return p.FirstOffset, p.LastOffset, c.explain(p.Error)
+		}
+	}
+	return 0, 0, c.explain(kafka.UnknownTopicOrPartition)
 }

@@ -3,7 +3,8 @@
 //
 // It knows bytes, keys and offsets and two outcomes of a handler: at rest, or
 // hold. Events of one key are worked one after another; others at once, up to
-// a number in the process. A held event keeps its key waiting and nobody else.
+// a number in the process; those without a key have no order. A held event keeps
+// its key waiting and nobody else.
 // The committed offset of a partition never passes an event that is not at
 // rest. During a rebalance only fetching stops: work in flight goes on, and
 // results for a partition that went away are not committed here.

@@ -34,10 +34,10 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Name: "ecreds_rebalances_total", Help: "Generations of the consumer group that this process entered.",
 		}),
 		outOfRange: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "ecreds_offset_out_of_range_total", Help: "Times that the log no longer had a committed offset.",
+			Name: "ecreds_offset_out_of_range_total", Help: "Times that the log did not have the next offset any more.",
 		}),
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "ecreds_consumer_lag", Help: "Records behind the end of a partition, as of the last fetch.",
+			Name: "ecreds_consumer_lag", Help: "Records of a partition that are not fetched yet, as of the last fetch.",
 		}, []string{"topic", "partition"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "ecreds_event_duration_seconds", Help: "Time from an event's publication until it came to rest.",
@@ -48,8 +48,8 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 	return m
 }
 
-func (m *Metrics) fetched(topic string, message kafka.Message) {
-	m.lag.WithLabelValues(topic, strconv.Itoa(message.Partition)).Set(float64(message.HighWaterMark - message.Offset - 1))
+func (m *Metrics) behind(topic string, partition int, records int64) {
+	m.lag.WithLabelValues(topic, strconv.Itoa(partition)).Set(float64(records))
 }
 
 func (m *Metrics) unassigned(topic string, partition int) {

@@ -15,79 +15,169 @@ import (
 type partition struct {
 	c       *Consumer
 	id      int
-	reader  *kafka.Reader
 	tracker *tracker
 	window  chan struct{} // one place for each event between watermark and newest
 
-	fetch     context.Context // ends when the partition goes away or the program stops
+	fetch     context.Context // ends when the partition goes away or the program stops; then nothing is begun
 	stopFetch context.CancelFunc
-	done      chan struct{} // closed when the fetch loop has ended
 
-	mu      sync.Mutex
-	lanes   map[string][]kafka.Message // a key is here while its lane runs
-	dropped bool                       // events that have not begun are not begun any more
+	mu    sync.Mutex
+	lanes map[lane][]kafka.Message // a lane is here while it runs
 }
 
-func (c *Consumer) newPartition(a kafka.PartitionAssignment, committed int64) (*partition, error) {
-	reader := kafka.NewReader(kafka.ReaderConfig{
-		Brokers: c.conn.brokers, Topic: c.Topic, Partition: a.ID, Dialer: c.conn.dialer,
-		MinBytes: 1, MaxBytes: 1 << 20, MaxWait: time.Second, QueueCapacity: 256,
-		IsolationLevel: kafka.ReadCommitted, OffsetOutOfRangeError: true,
-		ErrorLogger: kafka.LoggerFunc(c.kafkaTrouble),
-	})
-	if err := reader.SetOffset(a.Offset); err != nil {
-		return nil, errors.Join(err, reader.Close())
+// lane names what is worked in order: the events of one key, or an event
+// without a key alone.
+type lane struct {
+	key   string
+	alone int64 // offset of an event without a key, and one
+}
+
+func laneOf(message kafka.Message) lane {
+	if message.Key == nil {
+		return lane{alone: message.Offset + 1}
 	}
+	return lane{key: string(message.Key)}
+}
+
+func (c *Consumer) newPartition(id int) *partition {
 	p := &partition{
-		c: c, id: a.ID, reader: reader, tracker: newTracker(a.Offset, committed),
-		window: make(chan struct{}, c.Window), done: make(chan struct{}), lanes: map[string][]kafka.Message{},
+		c: c, id: id, tracker: newTracker(), window: make(chan struct{}, c.Window), lanes: map[lane][]kafka.Message{},
 	}
 	p.fetch, p.stopFetch = context.WithCancel(c.fetching)
-	go p.run()
-	return p, nil
+	return p
 }
 
-// run fetches until the partition goes away. It waits for the window before it
-// fetches, so what is in memory is bounded.
-func (p *partition) run() {
-	defer close(p.done)
-	for {
-		select {
-		case p.window <- struct{}{}:
-		case <-p.fetch.Done():
-			return
+func (c *Consumer) newReader(partition int) *kafka.Reader {
+	return kafka.NewReader(kafka.ReaderConfig{
+		Brokers: c.conn.brokers, Topic: c.Topic, Partition: partition, Dialer: c.conn.dialer,
+		MinBytes: 1, MaxBytes: 1 << 20, MaxWait: time.Second, QueueCapacity: 256,
+		ReadBatchTimeout: closeTimeout, // for one record of a batch; closing waits for it
+		ReadLagInterval:  -1,           // it would open a connection of its own, and outlive Close
+		IsolationLevel:   kafka.ReadCommitted, OffsetOutOfRangeError: true,
+		ErrorLogger: kafka.LoggerFunc(c.kafkaTrouble),
+	})
+}
+
+// run fetches from an offset until the partition goes away. The reader may
+// take a second to close, which nobody needs to wait for but the program's end.
+func (p *partition) run(offset int64) {
+	defer p.c.ending.Done()
+	reader := p.c.newReader(p.id)
+	p.follow(reader, offset)
+	if err := reader.Close(); err != nil {
+		p.c.Log.Warn("cannot close a reader", zap.Int("partition", p.id), zap.Error(err))
+	}
+}
+
+func (p *partition) follow(reader *kafka.Reader, offset int64) {
+	defer p.c.work.Done()
+	position, ok := p.locate(offset)
+	if !ok {
+		return
+	}
+	p.tracker.begin(position, offset)
+	if err := reader.SetOffset(position); err != nil {
+		p.c.Log.Error("cannot set a reader's offset", zap.Int("partition", p.id), zap.Error(err))
+		return
+	}
+	for p.room() {
+		message, err := p.next(reader)
+		if errors.Is(err, kafka.OffsetOutOfRange) {
+			p.startOver(position)
 		}
-		if !p.c.gate.wait(p.fetch) {
-			return
-		}
-		message, err := p.next()
 		if err != nil {
 			return
 		}
+		if message.Offset > position {
+			p.explainGap(position)
+		}
+		position = message.Offset + 1
+		p.behind(message.HighWaterMark - position)
 		p.tracker.deliver(message.Offset)
-		p.c.Metrics.fetched(p.c.Topic, message)
 		p.enqueue(message)
 	}
 }
 
-// next fetches one record, however long the brokers are away. Its error means
-// that the partition went away.
-func (p *partition) next() (kafka.Message, error) {
+// locate finds where to begin: at an offset, or at the first record where there
+// is no offset or the log does not have it; false = the partition went away.
+func (p *partition) locate(offset int64) (int64, bool) {
+	doubted := false
 	for {
-		message, err := p.reader.FetchMessage(p.fetch)
+		first, last, err := p.c.conn.bounds(p.fetch, p.c.Topic, p.id)
 		switch {
-		case err == nil:
-			return message, nil
 		case p.fetch.Err() != nil:
-			return message, err
-		case errors.Is(err, kafka.OffsetOutOfRange):
-			p.startOver()
+			return 0, false
+		case err != nil:
+			p.c.Log.Warn("cannot find the bounds of a partition; trying again", zap.Int("partition", p.id), zap.Error(err))
+		case offset < 0:
+			p.c.Log.Info("no offset is committed; beginning at the first record",
+				zap.Int("partition", p.id), zap.Int64("first", first))
+			p.behind(last - first)
+			return first, true
+		case first <= offset && offset <= last:
+			p.behind(last - offset)
+			return offset, true
+		case offset < first || doubted:
+			p.outOfRange(offset, first)
+			p.behind(last - first)
+			return first, true
 		default:
-			p.c.Log.Warn("cannot fetch; trying again", zap.Int("partition", p.id), zap.Error(err))
+			// A leader that has just taken over may know less for a moment.
+			doubted = true
 		}
 		if !sleep(p.fetch, fetchPause) {
-			return message, p.fetch.Err()
+			return 0, false
 		}
+	}
+}
+
+// startOver puts another partition in the place of this one when the log ends
+// before the position: its offsets mean other records now, so what is in flight
+// must not count for them. If that was a leader's passing ignorance, it begins
+// with what is not at rest.
+func (p *partition) startOver(position int64) {
+	start, ok := p.locate(position)
+	if !ok {
+		return
+	}
+	if start == position {
+		start, _ = p.tracker.toCommit()
+	}
+	p.c.reopen(p, start)
+}
+
+// outOfRange tells that the log does not have an offset: records were deleted
+// before they were worked, or the topic was made anew. What is met twice is
+// recognised by the ledger.
+func (p *partition) outOfRange(offset, first int64) {
+	p.c.Metrics.outOfRange.Inc()
+	p.c.Log.Error("the log no longer has the next offset; going on at its first record",
+		zap.Int("partition", p.id), zap.Int64("offset", offset), zap.Int64("first", first))
+}
+
+// explainGap looks why a record was not delivered. A hole in the log is
+// ordinary (a compacted topic, a transaction's end), but the library also skips
+// records that were deleted, and does not say so.
+func (p *partition) explainGap(position int64) {
+	first, _, err := p.c.conn.bounds(p.fetch, p.c.Topic, p.id)
+	switch {
+	case p.fetch.Err() != nil: // and so is the answer
+	case err != nil:
+		p.c.Log.Warn("cannot tell whether records were lost", zap.Int("partition", p.id),
+			zap.Int64("offset", position), zap.Error(err))
+	case position < first:
+		p.outOfRange(position, first)
+	}
+}
+
+// room waits for the window before anything is fetched, so that what is in
+// memory is bounded; false = the partition went away.
+func (p *partition) room() bool {
+	select {
+	case p.window <- struct{}{}:
+		return p.c.gate.wait(p.fetch)
+	case <-p.fetch.Done():
+		return false
 	}
 }
 
@@ -95,42 +185,40 @@ func (p *partition) next() (kafka.Message, error) {
 // reader itself has retried by then.
 const fetchPause = time.Second
 
-// startOver goes on at the first record that the broker still has. Records
-// below are lost to us, or the topic was made anew: either way somebody must
-// know. What is met twice is recognised by the ledger.
-func (p *partition) startOver() {
-	p.c.Metrics.outOfRange.Inc()
-	p.c.Log.Error("the log no longer has the committed offset; going on at its first record",
-		zap.Int("partition", p.id), zap.Int64("offset", p.reader.Offset()))
-	first, err := p.c.conn.firstOffset(p.fetch, p.c.Topic, p.id)
-	if err != nil {
-		p.c.Log.Warn("cannot find the first record", zap.Int("partition", p.id), zap.Error(err))
-		return
-	}
-	if err := p.reader.SetOffset(first); err != nil {
-		p.c.Log.Warn("cannot go to the first record", zap.Int("partition", p.id), zap.Error(err))
+// next fetches one record, however long the brokers are away. Its error means
+// that the partition went away, or that the log does not have the offset.
+func (p *partition) next(reader *kafka.Reader) (kafka.Message, error) {
+	for {
+		message, err := reader.FetchMessage(p.fetch)
+		if err == nil || p.fetch.Err() != nil || errors.Is(err, kafka.OffsetOutOfRange) {
+			return message, err
+		}
+		p.c.Log.Warn("cannot fetch; trying again", zap.Int("partition", p.id), zap.Error(err))
+		if !sleep(p.fetch, fetchPause) {
+			return message, p.fetch.Err()
+		}
 	}
 }
 
 // enqueue puts an event behind those of its key.
 func (p *partition) enqueue(message kafka.Message) {
-	key := string(message.Key)
+	l := laneOf(message)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	queue, running := p.lanes[key]
-	p.lanes[key] = append(queue, message)
+	queue, running := p.lanes[l]
+	p.lanes[l] = append(queue, message)
 	if !running {
-		p.c.lanes.Add(1)
-		go p.lane(key)
+		p.c.work.Add(1)
+		go p.runLane(l)
 	}
 }
 
-// lane works the events of one key, one after another, and ends when none is
+// runLane works the events of a lane, one after another, and ends when none is
 // left.
-func (p *partition) lane(key string) {
-	defer p.c.lanes.Done()
+func (p *partition) runLane(l lane) {
+	defer p.c.work.Done()
 	for {
-		message, ok := p.head(key)
+		message, ok := p.head(l)
 		if !ok {
 			return
 		}
@@ -142,16 +230,16 @@ func (p *partition) lane(key string) {
 	}
 }
 
-// head takes the next event of a key, or ends its lane.
-func (p *partition) head(key string) (kafka.Message, bool) {
+// head takes the next event of a lane, or ends it.
+func (p *partition) head(l lane) (kafka.Message, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	queue := p.lanes[key]
-	if len(queue) == 0 || p.dropped {
-		delete(p.lanes, key)
+	queue := p.lanes[l]
+	if len(queue) == 0 || p.fetch.Err() != nil {
+		delete(p.lanes, l)
 		return kafka.Message{}, false
 	}
-	p.lanes[key] = queue[1:]
+	p.lanes[l] = queue[1:]
 	return queue[0], true
 }
 
@@ -179,35 +267,17 @@ func (p *partition) work(message kafka.Message) bool {
 // results are not committed by us when the partition went away.
 func (p *partition) drop() {
 	p.mu.Lock()
-	p.dropped = true
-	p.mu.Unlock()
-	p.stopFetch()
-}
-
-func (p *partition) isDropped() bool {
-	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.dropped
-}
-
-// close waits for the fetch loop and closes the reader.
-func (p *partition) close() {
-	p.drop()
-	<-p.done
-	if err := p.reader.Close(); err != nil {
-		p.c.Log.Warn("cannot close a reader", zap.Int("partition", p.id), zap.Error(err))
-	}
+	p.stopFetch()
 	p.c.Metrics.unassigned(p.c.Topic, p.id)
 }
 
-// sleep waits; false = ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
+// behind shows how many records are still to be fetched, while the partition
+// is ours.
+func (p *partition) behind(records int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fetch.Err() == nil {
+		p.c.Metrics.behind(p.c.Topic, p.id, records)
 	}
 }

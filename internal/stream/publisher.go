@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 )
 
 // Receipt says what became of one record. An error that is Unknown leaves open
@@ -26,9 +30,15 @@ type Publisher struct {
 	writer *kafka.Writer
 }
 
-// publishSlack is how much larger than a broker's default limit a record may
-// be: a dead letter is its original with headers.
-const publishSlack = 64 << 10
+const (
+	// publishSlack is how much larger than a broker's default limit a record may
+	// be: a dead letter is its original with headers.
+	publishSlack = 64 << 10
+	// publishAttempts and publishPause outlast metadataTTL: the waits are 100,
+	// 400, 900 and 1,600 ms.
+	publishAttempts = 5
+	publishPause    = 100 * time.Millisecond
+)
 
 // NewPublisher prepares a publisher to one topic.
 func NewPublisher(conn *Connection, topic string) *Publisher {
@@ -41,7 +51,9 @@ func NewPublisher(conn *Connection, topic string) *Publisher {
 		BatchTimeout: 5 * time.Millisecond,
 		BatchSize:    500,
 		BatchBytes:   1<<20 + publishSlack,
-		MaxAttempts:  4,
+		// Publish repeats by itself: the writer keeps only the last error, and
+		// with it nobody could tell whether an earlier attempt was written.
+		MaxAttempts:  1,
 		ReadTimeout:  10 * time.Second,
 		WriteTimeout: 10 * time.Second,
 		Completion:   complete,
@@ -74,26 +86,97 @@ func complete(messages []kafka.Message, err error) {
 // knows.
 func maybeWritten(err error) bool {
 	var answered kafka.Error
-	return err != nil && (!errors.As(err, &answered) || errors.Is(err, kafka.RequestTimedOut) ||
-		errors.Is(err, kafka.NotEnoughReplicasAfterAppend))
+	if errors.As(err, &answered) {
+		return answered == kafka.RequestTimedOut || answered == kafka.NotEnoughReplicasAfterAppend
+	}
+	return err != nil && !unsent(err)
+}
+
+// unsent says that there was nobody to send to: a leader is being elected, or
+// its broker is not known or cannot be reached.
+func unsent(err error) bool {
+	var network *net.OpError
+	return errors.Is(err, protocol.ErrNoLeader) || errors.Is(err, kafka.BrokerNotAvailable) ||
+		errors.As(err, &network) && network.Op == "dial"
 }
 
 // Publish writes records and returns one receipt for each, in their order. It
 // returns when all are decided or ctx ends; what is undecided then is unknown.
 func (p *Publisher) Publish(ctx context.Context, messages ...kafka.Message) []Receipt {
-	slots := make([]slot, len(messages))
-	for i := range messages {
-		messages[i].WriterData = &slots[i]
-	}
-	err := p.writer.WriteMessages(ctx, messages...)
 	receipts := make([]Receipt, len(messages))
-	for i := range slots {
-		receipts[i] = slots[i].read(err, ctx.Err() != nil)
-		if receipts[i].Err != nil {
-			receipts[i].Err = p.conn.explain(receipts[i].Err)
+	pending := make([]int, len(messages))
+	for i := range pending {
+		pending[i] = i
+	}
+	for attempt := 1; ; attempt++ {
+		p.attempt(ctx, messages, pending, receipts)
+		p.separate(ctx, messages, pending, receipts)
+		pending = slices.DeleteFunc(pending, func(i int) bool { return !mayPass(receipts[i].Err) })
+		if len(pending) == 0 || attempt == publishAttempts ||
+			!sleep(ctx, time.Duration(attempt*attempt)*publishPause) {
+			break
 		}
 	}
+	for i := range receipts {
+		receipts[i].Err = p.conn.explain(receipts[i].Err)
+	}
 	return receipts
+}
+
+// attempt writes the pending records once. Unknown stays unknown whatever a
+// later attempt fails of.
+func (p *Publisher) attempt(ctx context.Context, messages []kafka.Message, pending []int, receipts []Receipt) {
+	slots := make([]slot, len(pending))
+	batch := make([]kafka.Message, len(pending))
+	for n, i := range pending {
+		batch[n] = messages[i]
+		batch[n].WriterData = &slots[n]
+	}
+	err := p.write(ctx, batch)
+	for n, i := range pending {
+		before := receipts[i].Unknown
+		receipts[i] = slots[n].read(err, ctx.Err() != nil)
+		receipts[i].Unknown = receipts[i].Err != nil && (receipts[i].Unknown || before)
+	}
+}
+
+// write passes records to the writer, which refuses a whole call for one record
+// that is too large: the others go without it.
+func (p *Publisher) write(ctx context.Context, batch []kafka.Message) error {
+	err := p.writer.WriteMessages(ctx, batch...)
+	var tooLarge kafka.MessageTooLargeError
+	for errors.As(err, &tooLarge) && len(tooLarge.Remaining) > 0 {
+		complete([]kafka.Message{tooLarge.Message}, err)
+		err = p.writer.WriteMessages(ctx, tooLarge.Remaining...)
+	}
+	return err
+}
+
+// separate writes one by one the records that the broker refused as too large
+// together: it measures batches, not records.
+func (p *Publisher) separate(ctx context.Context, messages []kafka.Message, pending []int, receipts []Receipt) {
+	if len(pending) < 2 {
+		return
+	}
+	for _, i := range pending {
+		if errors.Is(receipts[i].Err, kafka.MessageSizeTooLarge) {
+			p.attempt(ctx, messages, []int{i}, receipts)
+		}
+	}
+}
+
+// mayPass says whether an error may be gone in a moment: a leader that moved, a
+// broker that restarts.
+func mayPass(err error) bool {
+	if unsent(err) {
+		return true
+	}
+	var answered kafka.Error
+	if errors.As(err, &answered) {
+		return answered.Temporary()
+	}
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
 }
 
 // read returns a slot's receipt. A record whose batch never reported was
@@ -110,5 +193,12 @@ func (s *slot) read(err error, cutShort bool) Receipt {
 	return Receipt{Err: fmt.Errorf("publish: %w", err), Unknown: cutShort}
 }
 
-// Close writes what is still queued and releases the publisher.
-func (p *Publisher) Close() error { return p.writer.Close() }
+// Close writes what is still queued and releases the publisher. The library
+// may hang in it, hence the deadline.
+func (p *Publisher) Close() error {
+	var err error
+	if !within(requestTimeout, func() { err = p.writer.Close() }) {
+		return p.conn.explain(errors.New("closing a publisher took too long; what was queued may be lost"))
+	}
+	return err
+}

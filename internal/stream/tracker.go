@@ -21,12 +21,22 @@ type delivery struct {
 	atRest bool
 }
 
-// uncommitted marks a partition whose group has no offset yet: then even the
-// starting point is worth a commit.
+// uncommitted stands for an offset that the broker does not have, or not any
+// more: then even the starting point is worth a commit.
 const uncommitted = -1
 
-func newTracker(start, committed int64) *tracker {
-	return &tracker{watermark: start, committed: committed}
+// newTracker returns a tracker that has nothing to commit until it begins.
+func newTracker() *tracker { return &tracker{watermark: uncommitted, committed: uncommitted} }
+
+// begin sets the starting point, and what the broker has. An offset beyond the
+// start is of a log that is gone.
+func (t *tracker) begin(start, committed int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if committed > start {
+		committed = uncommitted
+	}
+	t.watermark, t.committed = start, committed
 }
 
 // deliver takes note of an event; offsets come in rising order.

@@ -60,8 +60,10 @@ func (c Config) withDefaults() Config {
 // Validate refuses what makes no sense.
 func (c Config) Validate() error {
 	for _, u := range []struct{ name, url string }{
-		{"CERT_SERVICE_URL", c.CertServiceURL}, {"CERT_BASE_PATH", c.CertBasePath},
-		{"LEARNER_SERVICE_URL", c.LearnerServiceURL}, {"NOTIFIER_URL", c.NotifierURL},
+		{"CERT_SERVICE_URL", c.CertServiceURL},
+		{"CERT_BASE_PATH", c.CertBasePath},
+		{"LEARNER_SERVICE_URL", c.LearnerServiceURL},
+		{"NOTIFIER_URL", c.NotifierURL},
 	} {
 		if u.url == "" {
 			continue // required ones are asked for by name before this

@@ -144,6 +144,7 @@ type eventPublisher struct{ publisher *stream.Publisher }
 
 var _ issue.Publisher = eventPublisher{}
 
+// Publish implements [issue.Publisher].
 func (p eventPublisher) Publish(ctx context.Context, batch []issue.Event) []issue.Receipt {
 	now := time.Now()
 	messages := make([]kafka.Message, len(batch))
