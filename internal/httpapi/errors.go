@@ -101,8 +101,9 @@ var (
 func asRefusal(ctx context.Context, err error, needs string) refusal {
 	var (
 		known       refusal
-		noTemplates issue.NoTemplatesError
-		value       issue.InvalidValueError
+		noTemplates  issue.NoTemplatesError
+		badTemplates issue.BadTemplatesError
+		value        issue.InvalidValueError
 	)
 	switch {
 	case errors.As(err, &known):
@@ -112,6 +113,8 @@ func asRefusal(ctx context.Context, err error, needs string) refusal {
 		return clientError(codeValue, value.Error())
 	case errors.As(err, &noTemplates):
 		return businessError(noTemplates.Error())
+	case errors.As(err, &badTemplates):
+		return businessError(badTemplates.Error())
 	case errors.Is(err, issue.ErrUnknownBatch):
 		return businessError(issue.ErrUnknownBatch.Error())
 	case errors.Is(err, issue.ErrOtherCourse):

@@ -47,6 +47,10 @@ func TestRecordedErrors(t *testing.T) {
 			body: batch, refusal: issue.NoTemplatesError{Batch: "0128821148183429120"}, status: 400,
 			want: `{"id":"api.course.batch.cert.issue","ver":"v1","ts":"2023-09-12 05:41:49:689+0000","params":{"resmsgid":null,"msgid":"<msgid>","err":null,"status":"SERVER_ERROR","errmsg":"No certificate templates associated with 0128821148183429120"},"responseCode":"CLIENT_ERROR","result":{}}`,
 		},
+		"templates that cannot be read": {
+			body: batch, refusal: issue.BadTemplatesError{Course: "do_1", Problem: "keys is no object"}, status: 400,
+			want: `{"id":"api.course.batch.cert.issue","ver":"v1","ts":"2023-09-12 05:41:49:689+0000","params":{"resmsgid":null,"msgid":"<msgid>","err":null,"status":"SERVER_ERROR","errmsg":"The certificate templates of course do_1 cannot be read: keys is no object"},"responseCode":"CLIENT_ERROR","result":{}}`,
+		},
 		"content type": {
 			body: batch, headers: []string{"Content-Type", "text/plain"}, status: 400,
 			want: `{"id":"api.course.batch.cert.issue","ver":"v1","ts":"2019-08-21 05:41:49:689+0000","params":{"resmsgid":null,"msgid":"<msgid>","err":"CONTENT_TYPE_ERROR","status":"CONTENT_TYPE_ERROR","errmsg":"Please add Content-Type header with value application/json"},"responseCode":"CLIENT_ERROR","result":{}}`,

@@ -60,6 +60,17 @@ type Batch struct {
 	Mentors []LearnerID
 }
 
+// BadTemplatesError refuses a batch whose course has templates that cannot be
+// read. Coming again does not help; somebody has to correct the course.
+type BadTemplatesError struct {
+	Course  CourseID
+	Problem string
+}
+
+func (e BadTemplatesError) Error() string {
+	return fmt.Sprintf("The certificate templates of course %s cannot be read: %s", e.Course, e.Problem)
+}
+
 // EligibleCount is what the enrolment source counts in one query.
 type EligibleCount struct {
 	Eligible int
@@ -148,9 +159,9 @@ func (a *Accepter) certificates(ctx context.Context, r Request) ([]string, error
 	case batch.Course != r.Course:
 		return nil, ErrOtherCourse
 	}
-	course, err := a.Courses.Course(ctx, r.Course)
-	if err != nil && AsFailure(err).Reason != ReasonUnknownCourse {
-		return nil, fmt.Errorf("%w: read course %s: %w", ErrUnavailable, r.Course, err)
+	course, err := a.course(ctx, r.Course)
+	if err != nil {
+		return nil, err
 	}
 	if len(course.Templates) == 0 {
 		return nil, NoTemplatesError{Batch: r.Batch}
@@ -167,4 +178,22 @@ func (a *Accepter) certificates(ctx context.Context, r Request) ([]string, error
 		names = append(names, t.Name)
 	}
 	return names, nil
+}
+
+// course reads the course. One that the platform does not know has no
+// templates.
+func (a *Accepter) course(ctx context.Context, id CourseID) (Course, error) {
+	course, err := a.Courses.Course(ctx, id)
+	if err == nil {
+		return course, nil
+	}
+	failure := AsFailure(err)
+	switch {
+	case failure.Reason == ReasonUnknownCourse:
+		return Course{ID: id}, nil
+	case failure.Verdict == Permanent && failure.Reason == ReasonTemplate:
+		return Course{}, BadTemplatesError{Course: id, Problem: failure.Message}
+	default:
+		return Course{}, fmt.Errorf("%w: read course %s: %w", ErrUnavailable, id, err)
+	}
 }
