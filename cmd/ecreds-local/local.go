@@ -55,7 +55,7 @@ func start(ctx context.Context, c config) (l *local, err error) {
 		return l, fmt.Errorf("issuer-api: %w", err)
 	}
 	if l.consumer, err = consumer.New(ctx, l.consumerConfig(), l.logFile); err != nil {
-		return l, fmt.Errorf("cert-consumer: %w", err)
+		return l, errors.Join(fmt.Errorf("cert-consumer: %w", err), l.api.Close())
 	}
 	return l, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -106,11 +107,17 @@ func missingTopics(metadata *kafka.MetadataResponse) ([]string, error) {
 	return missing, nil
 }
 
+// createTopics makes topics whose records may be larger than what producers
+// send by default (1 MiB): a dead letter is its original with headers, and would
+// be refused for exactly the largest ones.
 func (c *Connection) createTopics(ctx context.Context, topics []string, partitions, replicas int) error {
 	request := &kafka.CreateTopicsRequest{}
 	for _, topic := range topics {
 		request.Topics = append(request.Topics, kafka.TopicConfig{
 			Topic: topic, NumPartitions: partitions, ReplicationFactor: replicas,
+			ConfigEntries: []kafka.ConfigEntry{{
+				ConfigName: "max.message.bytes", ConfigValue: strconv.Itoa(maxRecord),
+			}},
 		})
 	}
 	response, err := c.client.CreateTopics(ctx, request)

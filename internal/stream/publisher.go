@@ -31,9 +31,9 @@ type Publisher struct {
 }
 
 const (
-	// publishSlack is how much larger than a broker's default limit a record may
-	// be: a dead letter is its original with headers.
-	publishSlack = 64 << 10
+	// maxRecord is the largest record, in bytes: what producers send by default and
+	// 64 KiB for the headers of a dead letter.
+	maxRecord = 1<<20 + 64<<10
 	// publishAttempts and publishPause outlast metadataTTL: the waits are 100,
 	// 400, 900 and 1,600 ms.
 	publishAttempts = 5
@@ -50,7 +50,7 @@ func NewPublisher(conn *Connection, topic string) *Publisher {
 		Balancer:     kafka.Murmur2Balancer{Consistent: true},
 		BatchTimeout: 5 * time.Millisecond,
 		BatchSize:    500,
-		BatchBytes:   1<<20 + publishSlack,
+		BatchBytes:   maxRecord,
 		// Publish repeats by itself: the writer keeps only the last error, and
 		// with it nobody could tell whether an earlier attempt was written.
 		MaxAttempts:  1,

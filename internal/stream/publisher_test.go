@@ -203,7 +203,7 @@ func TestT30TooLargeRecordSparesOthers(t *testing.T) {
 	t.Parallel()
 	cluster := newBroker(t, 1)
 	publisher := newPublisher(t, connect(t, cluster))
-	large := []byte(strings.Repeat("x", 1<<20+2*publishSlack))
+	large := []byte(strings.Repeat("x", 2*maxRecord))
 	receipts := publisher.Publish(t.Context(), kafka.Message{Value: large}, kafka.Message{Value: []byte("v")}, kafka.Message{Value: large})
 	for i, fits := range []bool{false, true, false} {
 		require.False(t, receipts[i].Unknown)

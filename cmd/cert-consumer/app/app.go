@@ -173,12 +173,15 @@ func (a *App) Run(ctx context.Context) error {
 		defer finish()
 		return a.consume(ctx)
 	})
-	err := group.Wait()
-	a.recipients.Close()
-	err = errors.Join(err, a.deadLetters.Close(), a.ledger.Close())
-	a.kafka.Close()
+	err := errors.Join(group.Wait(), a.close())
 	a.log.Info("stopped")
 	return err
+}
+
+func (a *App) close() error {
+	defer a.kafka.Close()
+	a.recipients.Close()
+	return errors.Join(a.deadLetters.Close(), a.ledger.Close())
 }
 
 func (a *App) consume(ctx context.Context) error {

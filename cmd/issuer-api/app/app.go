@@ -115,11 +115,17 @@ func (a *App) Run(ctx context.Context) error {
 		}
 		return a.dispatcher.Run(ctx)
 	})
-	err := group.Wait()
-	err = errors.Join(err, a.publisher.Close(), a.ledger.Close())
-	a.kafka.Close()
+	err := errors.Join(group.Wait(), a.close())
 	a.log.Info("stopped")
 	return err
+}
+
+// Close releases what New took, for a program that is not run.
+func (a *App) Close() error { return errors.Join(a.listener.Close(), a.close()) }
+
+func (a *App) close() error {
+	defer a.kafka.Close()
+	return errors.Join(a.publisher.Close(), a.ledger.Close())
 }
 
 func (a *App) handler() http.Handler {
