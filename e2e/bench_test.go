@@ -11,8 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	consumer "github.com/ecreds/issuer/cmd/cert-consumer/app"
-	api "github.com/ecreds/issuer/cmd/issuer-api/app"
 	"github.com/ecreds/issuer/internal/simulator"
 )
 
@@ -58,14 +56,15 @@ func BenchmarkChain(b *testing.B) {
 	const learners, concurrency, latency = 20_000, 256, 50 * time.Millisecond
 	for b.Loop() {
 		h := newHouse(b, benchData(learners))
-		for _, operation := range []string{"generate", "certs_add", "email"} {
-			h.platform.SetFault(simulator.Fault{Operation: operation, Latency: latency})
-		}
-		a := h.startAPI(func(c *api.Config) { c.Log.Level, c.PublishAhead = "warn", 0 })
+		services := newDownstream(b, latency)
+		a := h.startProcess(builtProgram(b, "issuer-api"), append(h.settings(), "PUBLISH_AHEAD=0")...)
 		id := a.issue(handbookBody(benchBatch, benchCourse)).JobID
-		awaitPublished(b, a, learners)
-		w := h.startConsumer(func(c *consumer.Config) { c.Log.Level, c.Concurrency = "warn", concurrency })
-		rate := steadyRate(b, a, id, learners)
+		awaitPublished(b, &a.client, learners)
+		w := h.startProcess(builtProgram(b, "cert-consumer"), append(h.settings(),
+			"CONCURRENCY="+strconv.Itoa(concurrency), "CERT_SERVICE_URL="+services.URL, "NOTIFIER_URL="+services.URL,
+			"LEARNER_SERVICE_URL="+services.URL)...)
+		rate := steadyRate(b, &a.client, id, learners)
+		b.ReportMetric(cpuTime(b, w.cmd.Process.Pid).Seconds()*1e6/learners, "consumer_CPU_µs/issuance")
 		bound := float64(concurrency) / (3 * latency.Seconds())
 		b.ReportMetric(rate, "issuances/s")
 		b.ReportMetric(100*rate/bound, "%_of_bound")
@@ -138,4 +137,21 @@ func peakMemory(tb testing.TB, pid int) float64 {
 	}
 	require.Fail(tb, "no VmHWM in the process status")
 	return 0
+}
+
+// cpuTime is the processor time that a process has used.
+func cpuTime(tb testing.TB, pid int) time.Duration {
+	tb.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	require.NoError(tb, err)
+	// After the name, which may hold blanks: state is field 3, utime 14, stime 15,
+	// in hundredths of a second.
+	fields := strings.Fields(string(stat)[strings.LastIndexByte(string(stat), ')')+1:])
+	var ticks int
+	for _, field := range fields[11:13] {
+		n, err := strconv.Atoi(field)
+		require.NoError(tb, err)
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
 }

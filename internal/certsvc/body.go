@@ -122,25 +122,27 @@ func tag(rootOrg string, batch issue.BatchID) string {
 // else is none; one that names nobody is accepted, as 1.0.0 answers null.
 // RawMessage keeps the assertion as it was sent, byte for byte.
 func readCertificate(answer sunbird.Answer, learner issue.LearnerID) (issue.Certificate, error) {
-	envelope, err := answer.Envelope()
-	if err != nil {
+	if err := answer.Whole(); err != nil {
 		return issue.Certificate{}, err
 	}
-	var result struct {
-		Response []struct {
-			ID          sunbird.Text    `json:"id"`
-			AccessCode  sunbird.Text    `json:"accessCode"`
-			RecipientID sunbird.Text    `json:"recipientId"`
-			PDFURL      sunbird.Text    `json:"pdfUrl"`
-			JSONURL     sunbird.Text    `json:"jsonUrl"`
-			JSONData    json.RawMessage `json:"jsonData"`
-		} `json:"response"`
+	// The whole answer in one go: reading the frame first would read the
+	// certificate, which is most of it, twice.
+	var frame struct {
+		Result struct {
+			Response []struct {
+				ID          sunbird.Text    `json:"id"`
+				AccessCode  sunbird.Text    `json:"accessCode"`
+				RecipientID sunbird.Text    `json:"recipientId"`
+				PDFURL      sunbird.Text    `json:"pdfUrl"`
+				JSONURL     sunbird.Text    `json:"jsonUrl"`
+				JSONData    json.RawMessage `json:"jsonData"`
+			} `json:"response"`
+		} `json:"result"`
 	}
-	if len(envelope.Result) > 0 {
-		if err := json.Unmarshal(envelope.Result, &result); err != nil {
-			return issue.Certificate{}, err
-		}
+	if err := sunbird.Decode(answer.Body, &frame); err != nil {
+		return issue.Certificate{}, err
 	}
+	result := frame.Result
 	if len(result.Response) == 0 || strings.TrimSpace(string(result.Response[0].ID)) == "" {
 		return issue.Certificate{}, &sunbird.BadAnswerError{What: "an answer without a certificate"}
 	}

@@ -17,7 +17,7 @@ const noTrace = "00000000000000000000000000000000"
 // asked for it, or in a trace of its own.
 func childOf(parent string) string {
 	trace, flags := randomHex(16), "00"
-	if m := traceParent.FindStringSubmatch(parent); m != nil && m[1] != noTrace {
+	if m := traceParent.FindStringSubmatch(parent); len(m) == 3 && m[1] != noTrace {
 		trace, flags = m[1], m[2]
 	}
 	return "00-" + trace + "-" + randomHex(8) + "-" + flags

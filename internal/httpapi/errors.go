@@ -100,7 +100,7 @@ var (
 // that we do not know reaches the caller.
 func asRefusal(ctx context.Context, err error, needs string) refusal {
 	var (
-		known       refusal
+		known        refusal
 		noTemplates  issue.NoTemplatesError
 		badTemplates issue.BadTemplatesError
 		value        issue.InvalidValueError

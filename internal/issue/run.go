@@ -182,6 +182,8 @@ var errLedgerAway = errors.New("the ledger did not take a write")
 func (r *run) write(ctx context.Context) error {
 	r.change.Attempts, r.change.Rounds = r.issuance.Attempts, r.issuance.Rounds
 	r.change.FirstFailure = r.issuance.FirstFailure
+	r.change.Claim.Row = r.issuance.Row
+	r.change.Before = Standing{Revision: r.issuance.Revision, State: r.issuance.State, Issued: r.issuance.Issued}
 	if r.change.Step == "" {
 		r.change.Step = r.issuance.Step
 	}
@@ -191,6 +193,10 @@ func (r *run) write(ctx context.Context) error {
 		}
 		return &Failure{Verdict: Outage, Reason: ReasonUnavailable, Message: "the ledger is away", Err: fmt.Errorf("%w: %w", errLedgerAway, err)}
 	}
+	if r.change.State != "" {
+		r.issuance.State = r.change.State
+	}
+	r.issuance.Issued = r.issuance.Issued || r.change.Registered
 	r.change = Checkpoint{Claim: r.change.Claim}
 	return nil
 }

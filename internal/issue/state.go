@@ -50,6 +50,7 @@ func (s State) Final() bool { return s == Notified || s == Failed }
 // with the revision that is being worked.
 type Issuance struct {
 	ID          IssuanceID
+	Row         int64 // the store's own name for it
 	Batch       BatchID
 	Learner     LearnerID
 	Course      CourseID
@@ -63,6 +64,7 @@ type Issuance struct {
 	Rounds      int  // how often it has waited in Retrying for that step
 	Crashes     int  // claims taken over from dead processes since the last finished step
 	Replays     int  // how often it has left Failed
+	Issued      bool // some revision is registered
 	CompletedOn time.Time
 
 	FirstFailure time.Time // of the step at hand; zero = it has not failed

@@ -42,6 +42,7 @@ type Claim struct {
 	Token    string
 	Process  string // id of this start of this process
 	Until    time.Time
+	Row      int64 // the store's own name for the issuance, known once it is claimed
 }
 
 // ClaimResult says what a claim met.
@@ -63,6 +64,7 @@ var ErrClaimLost = errors.New("the claim on the issuance has ended")
 // nothing.
 type Checkpoint struct {
 	Claim      Claim
+	Before     Standing // as the claimant's last write, or the claim, left it
 	State      State
 	Step       Step
 	Attempts   int
@@ -80,6 +82,13 @@ type Checkpoint struct {
 	Rest         bool        // the claim ends and the issuance turns in: its event comes to rest
 	Due          time.Time   // with Rest and Retrying: when to dispatch it again
 	DeadLetter   *DeadLetter // with Rest and Failed: its row in the index
+}
+
+// Standing is what the counts of a job tell of one issuance.
+type Standing struct {
+	Revision int
+	State    State
+	Issued   bool // some revision is registered
 }
 
 // Finished is a step that has ended: the state it led to, and the calls it took.

@@ -54,7 +54,7 @@ type wanters struct {
 }
 
 // moved counts a change of one issuance for every job that wants it.
-func (t *transaction) moved(id issue.IssuanceID, by wanters, from, to standing) error {
+func (t *transaction) moved(seq int64, by wanters, from, to standing) error {
 	if from == to {
 		return nil
 	}
@@ -63,7 +63,7 @@ func (t *transaction) moved(id issue.IssuanceID, by wanters, from, to standing) 
 		t.counts.of(by.job).add(to, +1)
 		return nil
 	}
-	return t.rows(`SELECT job_id FROM job_issuances WHERE issuance_id = $1`, []any{id},
+	return t.rows(`SELECT job_id FROM job_issuances WHERE issuance = $1`, []any{seq},
 		func(scan func(...any) error) error {
 			var job issue.JobID
 			if err := scan(&job); err != nil {
@@ -73,6 +73,71 @@ func (t *transaction) moved(id issue.IssuanceID, by wanters, from, to standing) 
 			t.counts.of(job).add(to, +1)
 			return nil
 		})
+}
+
+// move is a change of one issuance that is still to be counted.
+type move struct {
+	seq      int64
+	from, to standing
+	rested   bool
+}
+
+// moveRows is how many issuances one statement looks up.
+const moveRows = 32
+
+var wantersOf = `SELECT seq, job_id, wanted_by, revision, last_revision FROM issuances WHERE seq IN ` +
+	placeholders(1, moveRows)
+
+// settleMoves counts what moved, and starts re-issues that waited for the
+// revision before them to come to rest. The jobs are looked up for many at
+// once: one by one it would cost as much as the change itself.
+func (t *transaction) settleMoves() error {
+	for len(t.moves) > 0 {
+		n := min(len(t.moves), moveRows)
+		if err := t.settleSome(t.moves[:n]); err != nil {
+			return err
+		}
+		t.moves = t.moves[n:]
+	}
+	return nil
+}
+
+// wantedRow is an issuance with who wants it, and which revision.
+type wantedRow struct {
+	wanters
+	revision, last int
+}
+
+func (t *transaction) settleSome(moves []move) error {
+	args := make([]any, moveRows) // filled up with a row that is asked for anyway
+	for i := range args {
+		args[i] = moves[min(i, len(moves)-1)].seq
+	}
+	found := make(map[int64]wantedRow, len(moves))
+	err := t.rows(wantersOf, args, func(scan func(...any) error) error {
+		var (
+			seq int64
+			w   wantedRow
+		)
+		err := scan(&seq, &w.job, &w.count, &w.revision, &w.last)
+		found[seq] = w
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, m := range moves {
+		w := found[m.seq]
+		if err := t.moved(m.seq, w.wanters, m.from, m.to); err != nil {
+			return err
+		}
+		if m.rested && m.to.state.Final() && w.last > w.revision {
+			if err := t.startRevision(m.seq, w.job, m.to, w.revision+1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // keepCounts writes the sums of all jobs that the transaction moved.

@@ -183,6 +183,10 @@ func (l *Ledger) Adopt(ctx context.Context, standing issue.Job, page issue.Fanne
 
 // addLearners writes the issuances and skips of a page for a job.
 func (t *transaction) addLearners(job issue.Job, page issue.FannedOut) error {
+	// What moved so far counts for the jobs that wanted it so far.
+	if err := t.settleMoves(); err != nil {
+		return err
+	}
 	for _, wanted := range page.Wanted {
 		why, err := t.want(job, wanted, page.Cause)
 		if err != nil {
@@ -213,9 +217,9 @@ func (t *transaction) addLearners(job issue.Job, page issue.FannedOut) error {
 // such count.
 func (t *transaction) skip(job issue.Job, skip issue.Skip) error {
 	n, err := t.exec(`INSERT INTO job_skips (job_id, user_id, certificate, reason, at) SELECT $1, $2, $3, $4, $5
-		WHERE NOT EXISTS (SELECT 1 FROM job_issuances WHERE job_id = $1 AND user_id = $2 AND issuance_id = $6)
-		ON CONFLICT DO NOTHING`, job.ID, skip.Learner, skip.Certificate, skip.Reason, t.at,
-		issue.NewIssuanceID(job.Batch, skip.Learner, skip.Certificate))
+		WHERE NOT EXISTS (SELECT 1 FROM job_issuances ji JOIN issuances i ON i.seq = ji.issuance
+			WHERE ji.job_id = $1 AND ji.user_id = $2 AND i.certificate = $3)
+		ON CONFLICT DO NOTHING`, job.ID, skip.Learner, skip.Certificate, skip.Reason, t.at)
 	if err != nil || n == 0 {
 		return err
 	}
@@ -250,26 +254,26 @@ func countedAtAcceptance(reason issue.SkipReason) bool {
 // want makes a job want an issuance, creating it when it is new. It answers
 // why the learner is passed over instead, or nothing.
 func (t *transaction) want(job issue.Job, wanted issue.Wanted, cause string) (issue.SkipReason, error) {
-	created, err := t.exec(`INSERT INTO issuances (id, batch_id, user_id, course_id, certificate, completed_on, job_id,
+	var seq int64
+	err := t.row(`INSERT INTO issuances (id, batch_id, user_id, course_id, certificate, completed_on, job_id,
 		wanted_by, revision, last_revision, state, step, attempts, rounds, reason, http_status, message, replays, updated_at,
 		is_out, dispatch, due_at, crashes)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, 1, 1, 1, 'queued', '', 0, 0, '', 0, '', 0, $8, 0, 0, $8, 0)
-		ON CONFLICT DO NOTHING`,
-		wanted.ID, job.Batch, wanted.Learner, job.Course, wanted.Certificate, wanted.CompletedOn.UnixMilli(), job.ID, t.at)
+		ON CONFLICT DO NOTHING RETURNING seq`, []any{
+		wanted.ID, job.Batch, wanted.Learner, job.Course, wanted.Certificate, wanted.CompletedOn.UnixMilli(), job.ID, t.at,
+	}, &seq)
+	if errors.Is(err, sql.ErrNoRows) {
+		return t.wantAgain(job, wanted, cause)
+	}
 	if err != nil {
 		return "", err
 	}
-	if created == 1 {
-		if err := t.addRevision(wanted, 1, cause); err != nil {
-			return "", err
-		}
-		if err := t.note(history{id: wanted.ID, revision: 1, state: issue.Queued}); err != nil {
-			return "", err
-		}
-		_, err := t.attach(job.ID, wanted, standing{state: issue.Queued})
+	if err := t.addRevision(seq, wanted, 1, cause); err != nil {
 		return "", err
 	}
-	return t.wantAgain(job, wanted, cause)
+	t.note(history{issuance: seq, revision: 1, state: issue.Queued})
+	_, err = t.attach(job.ID, seq, wanted, standing{state: issue.Queued})
+	return "", err
 }
 
 // wantAgain makes a job want an issuance that exists. One that is issued is
@@ -279,10 +283,11 @@ func (t *transaction) wantAgain(job issue.Job, wanted issue.Wanted, cause string
 	var (
 		is           standing
 		issuedAt     sql.NullInt64
+		seq          int64
 		last, inHand int
 	)
-	err := t.row(`SELECT state, reason, issued_at, last_revision, revision FROM issuances WHERE id = $1`, []any{wanted.ID},
-		&is.state, &is.reason, &issuedAt, &last, &inHand)
+	err := t.row(`SELECT seq, state, reason, issued_at, last_revision, revision FROM issuances WHERE id = $1`,
+		[]any{wanted.ID}, &seq, &is.state, &is.reason, &issuedAt, &last, &inHand)
 	if err != nil {
 		return "", err
 	}
@@ -290,33 +295,33 @@ func (t *transaction) wantAgain(job issue.Job, wanted issue.Wanted, cause string
 	if is.issued && !job.ReIssue {
 		return issue.SkipAlreadyIssued, nil
 	}
-	attached, err := t.attach(job.ID, wanted, is)
+	attached, err := t.attach(job.ID, seq, wanted, is)
 	if err != nil {
 		return "", err
 	}
 	if attached {
-		if _, err := t.exec(`UPDATE issuances SET wanted_by = wanted_by + 1 WHERE id = $1`, wanted.ID); err != nil {
+		if _, err := t.exec(`UPDATE issuances SET wanted_by = wanted_by + 1 WHERE seq = $1`, seq); err != nil {
 			return "", err
 		}
 	}
 	if job.ReIssue {
-		added, err := t.addNextRevision(wanted, last+1, cause)
+		added, err := t.addNextRevision(seq, wanted, last+1, cause)
 		if err != nil || !added || !is.state.Final() || last != inHand {
 			return "", err
 		}
-		return "", t.startRevision(wanted.ID, job.ID, is, last+1)
+		return "", t.startRevision(seq, job.ID, is, last+1)
 	}
 	if is.state == issue.Failed {
-		return "", t.requeue(wanted.ID, job.ID, is)
+		return "", t.requeue(seq, job.ID, is)
 	}
 	return "", nil
 }
 
 // attach notes that a job wants an issuance, and counts it there; false = the
 // job wanted it before.
-func (t *transaction) attach(job issue.JobID, wanted issue.Wanted, is standing) (bool, error) {
-	n, err := t.exec(`INSERT INTO job_issuances (job_id, user_id, issuance_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
-		job, wanted.Learner, wanted.ID)
+func (t *transaction) attach(job issue.JobID, seq int64, wanted issue.Wanted, is standing) (bool, error) {
+	n, err := t.exec(`INSERT INTO job_issuances (job_id, user_id, issuance) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+		job, wanted.Learner, seq)
 	if err != nil || n == 0 {
 		return false, err
 	}
@@ -324,44 +329,45 @@ func (t *transaction) attach(job issue.JobID, wanted issue.Wanted, is standing) 
 	return true, nil
 }
 
-func (t *transaction) addRevision(wanted issue.Wanted, revision int, cause string) error {
-	_, err := t.exec(`INSERT INTO revisions (issuance_id, revision, cause, old_id, certificate_id, access_code, pdf_url,
+func (t *transaction) addRevision(seq int64, wanted issue.Wanted, revision int, cause string) error {
+	_, err := t.exec(`INSERT INTO revisions (issuance, revision, cause, old_id, certificate_id, access_code, pdf_url,
 		json_url, email, sms, created_at) VALUES ($1, $2, $3, $4, '', '', '', '', $5, $5, $6) ON CONFLICT DO NOTHING`,
-		wanted.ID, revision, cause, wanted.HeldID, issue.ChannelPending, t.at)
+		seq, revision, cause, wanted.HeldID, issue.ChannelPending, t.at)
 	return err
 }
 
 // addNextRevision adds the revision of a re-issue; false = its cause has made
 // one before.
-func (t *transaction) addNextRevision(wanted issue.Wanted, revision int, cause string) (bool, error) {
+func (t *transaction) addNextRevision(seq int64, wanted issue.Wanted, revision int, cause string) (bool, error) {
 	var known int
-	err := t.row(`SELECT COUNT(*) FROM revisions WHERE issuance_id = $1 AND cause = $2`, []any{wanted.ID, cause}, &known)
+	err := t.row(`SELECT COUNT(*) FROM revisions WHERE issuance = $1 AND cause = $2`, []any{seq, cause}, &known)
 	if err != nil || known > 0 {
 		return false, err
 	}
-	if err := t.addRevision(wanted, revision, cause); err != nil {
+	if err := t.addRevision(seq, wanted, revision, cause); err != nil {
 		return false, err
 	}
-	_, err = t.exec(`UPDATE issuances SET last_revision = $2 WHERE id = $1`, wanted.ID, revision)
+	_, err = t.exec(`UPDATE issuances SET last_revision = $2 WHERE seq = $1`, seq, revision)
 	return true, err
 }
 
 // startRevision makes a revision the one that is worked.
-func (t *transaction) startRevision(id issue.IssuanceID, job issue.JobID, from standing, revision int) error {
-	if _, err := t.exec(`UPDATE issuances SET revision = $2 WHERE id = $1`, id, revision); err != nil {
+func (t *transaction) startRevision(seq int64, job issue.JobID, from standing, revision int) error {
+	if _, err := t.exec(`UPDATE issuances SET revision = $2 WHERE seq = $1`, seq, revision); err != nil {
 		return err
 	}
-	return t.requeue(id, job, from)
+	return t.requeue(seq, job, from)
 }
 
 // requeue makes an issuance at rest due again, for a job.
-func (t *transaction) requeue(id issue.IssuanceID, job issue.JobID, from standing) error {
-	line := history{id: id, state: issue.Queued}
+func (t *transaction) requeue(seq int64, job issue.JobID, from standing) error {
+	line := history{issuance: seq, state: issue.Queued}
 	by := wanters{job: job}
+	var id issue.IssuanceID
 	err := t.row(`UPDATE issuances SET state = 'queued', job_id = $2, step = '', attempts = 0, rounds = 0, reason = '',
 		http_status = 0, message = '', first_failed_at = NULL, replays = replays + $3, updated_at = $4, due_at = $4,
-		crashes = 0 WHERE id = $1 RETURNING revision, wanted_by`,
-		[]any{id, job, flag(from.state == issue.Failed), t.at}, &line.revision, &by.count)
+		crashes = 0 WHERE seq = $1 RETURNING id, revision, wanted_by`,
+		[]any{seq, job, flag(from.state == issue.Failed), t.at}, &id, &line.revision, &by.count)
 	if err != nil {
 		return err
 	}
@@ -369,25 +375,6 @@ func (t *transaction) requeue(id issue.IssuanceID, job issue.JobID, from standin
 	if err != nil {
 		return err
 	}
-	if err := t.note(line); err != nil {
-		return err
-	}
-	return t.moved(id, by, from, standing{state: issue.Queued, issued: from.issued})
-}
-
-// history is one line of an issuance's history.
-type history struct {
-	id       issue.IssuanceID
-	revision int
-	state    issue.State
-	step     issue.Step
-	attempts int
-	reason   issue.Reason
-	message  string
-}
-
-func (t *transaction) note(h history) error {
-	_, err := t.exec(`INSERT INTO issuance_history (issuance_id, at, revision, state, step, attempts, reason, message)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, h.id, t.at, h.revision, h.state, h.step, h.attempts, h.reason, h.message)
-	return err
+	t.note(line)
+	return t.moved(seq, by, from, standing{state: issue.Queued, issued: from.issued})
 }

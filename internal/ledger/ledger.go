@@ -37,6 +37,11 @@ type Ledger struct {
 	now        func() time.Time
 }
 
+// patience is how long reads and migrations wait on the rare occasions when they
+// have to: while the log of a killed process is being recovered, or another
+// program migrates.
+const patience = 5 * time.Second
+
 // readers is how many reads run at once; a write never waits for them.
 const readers = 4
 
@@ -50,12 +55,12 @@ func Open(ctx context.Context, config Config) (*Ledger, error) {
 	if !ok || path == "" {
 		return nil, fmt.Errorf("%s is not a ledger: it must be sqlite:<path of a file>", redact(config.URL))
 	}
+	if err := migrate(ctx, path, config.Migrate); err != nil {
+		return nil, err
+	}
 	writes, err := openFile(path, "immediate")
 	if err != nil {
 		return nil, err
-	}
-	if err := migrate(ctx, writes, path, config.Migrate); err != nil {
-		return nil, errors.Join(err, writes.Close())
 	}
 	reads, err := openFile(path, "deferred")
 	if err != nil {
@@ -77,7 +82,7 @@ func Open(ctx context.Context, config Config) (*Ledger, error) {
 // readers never wait, and two processes may share it.
 func openFile(path, lock string) (*sql.DB, error) {
 	query := url.Values{"_txlock": {lock}, "_pragma": {
-		"busy_timeout(5000)", "journal_mode(wal)", "synchronous(full)", "cache_size(-65536)", "wal_autocheckpoint(4000)",
+		fmt.Sprintf("busy_timeout(%d)", patience.Milliseconds()), "journal_mode(wal)", "synchronous(full)", "cache_size(-65536)", "wal_autocheckpoint(4000)",
 	}}
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+query.Encode())
 	if err != nil {
@@ -86,7 +91,14 @@ func openFile(path, lock string) (*sql.DB, error) {
 	return db, nil
 }
 
-func migrate(ctx context.Context, db *sql.DB, path string, wanted bool) error {
+// migrate brings the schema up to date when that is wanted, and refuses one
+// that is not.
+func migrate(ctx context.Context, path string, wanted bool) (err error) {
+	db, err := openFile(path, "immediate")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err

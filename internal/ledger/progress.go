@@ -64,39 +64,45 @@ func (l *Ledger) readCounts(ctx context.Context, progress *issue.JobProgress) er
 	})
 }
 
-// learnersOfJob lists issuances and skips of a job in the order of learner and
-// certificate, from a cursor on. A state narrows it.
-const learnersOfJob = `SELECT x.user_id, x.issuance_id, x.state, x.step, x.attempts, x.reason, x.message, x.revision,
-		x.updated_at, x.due_at, COALESCE((SELECT r.certificate_id FROM revisions r WHERE r.issuance_id = x.issuance_id
-			AND r.registered_at IS NOT NULL ORDER BY r.revision DESC LIMIT 1), ''), x.position
+// learnersOfJob lists issuances and skips of a job in the order of learner,
+// issuances first, from a cursor on; a state narrows it. Each branch is bounded
+// by itself, so that a page costs a page however large the job is.
+const learnersOfJob = `SELECT x.user_id, x.id, x.state, x.step, x.attempts, x.reason, x.message, x.revision, x.updated_at,
+		x.due_at, COALESCE((SELECT r.certificate_id FROM revisions r WHERE r.issuance = x.seq
+			AND r.registered_at IS NOT NULL ORDER BY r.revision DESC LIMIT 1), ''), x.seq, x.skipped
 	FROM (
-		SELECT ji.user_id, i.id AS issuance_id, i.state, i.step, i.attempts, i.reason, i.message, i.revision,
-			i.updated_at, i.due_at, i.id AS position
-		FROM job_issuances ji JOIN issuances i ON i.id = ji.issuance_id
-		WHERE ji.job_id = $1 AND (ji.user_id > $2 OR (ji.user_id = $2 AND ji.issuance_id > $3))
-			AND ($4 = '' OR i.state = $4)
+		SELECT * FROM (
+			SELECT ji.user_id, i.id, i.state, i.step, i.attempts, i.reason, i.message, i.revision, i.updated_at, i.due_at,
+				i.seq, '' AS skipped
+			FROM job_issuances ji JOIN issuances i ON i.seq = ji.issuance
+			WHERE ji.job_id = $1 AND ji.user_id >= $2 AND (ji.user_id > $2 OR ji.issuance > $3)
+				AND ($5 = '' OR i.state = $5)
+			ORDER BY ji.user_id, ji.issuance LIMIT $6) issued
 		UNION ALL
-		SELECT s.user_id, '', 'skipped', '', 0, s.reason, '', 0, s.at, NULL, s.certificate
-		FROM job_skips s
-		WHERE s.job_id = $1 AND (s.user_id > $2 OR (s.user_id = $2 AND s.certificate > $3))
-			AND ($4 = '' OR $4 = 'skipped')
-	) x ORDER BY x.user_id, x.position LIMIT $5`
+		SELECT * FROM (
+			SELECT s.user_id, '', 'skipped', '', 0, s.reason, '', 0, s.at, NULL, $7, s.certificate
+			FROM job_skips s
+			WHERE s.job_id = $1 AND s.user_id >= $2 AND (s.user_id > $2 OR s.certificate > $4)
+				AND ($5 = '' OR $5 = 'skipped')
+			ORDER BY s.user_id, s.certificate LIMIT $6) passed
+	) x ORDER BY x.user_id, x.seq, x.skipped LIMIT $6`
 
 // Learners reads one page of a job's learners.
 func (l *Ledger) Learners(ctx context.Context, q issue.LearnerQuery) (issue.LearnerPage, error) {
 	defer l.metrics.observe(opRead, time.Now())
-	after, position, err := decodeCursor(q.Cursor)
+	at, err := decodeCursor(q.Cursor)
 	if err != nil {
 		return issue.LearnerPage{}, err
 	}
-	rows, err := l.reads.QueryContext(ctx, learnersOfJob, q.Job, after, position, q.State, q.Limit+1)
+	rows, err := l.reads.QueryContext(ctx, learnersOfJob, q.Job, at.learner, at.issuance, at.skipped, q.State, q.Limit+1,
+		behindIssuances)
 	if err != nil {
 		return issue.LearnerPage{}, away(err)
 	}
 	var page issue.LearnerPage
 	err = eachRow(rows, func(scan func(...any) error) error {
 		if len(page.Learners) == q.Limit { // one row more: this page is not the last
-			page.Next = encodeCursor(after, position)
+			page.Next = at.encode()
 			return nil
 		}
 		var (
@@ -105,10 +111,10 @@ func (l *Ledger) Learners(ctx context.Context, q issue.LearnerQuery) (issue.Lear
 			due     sql.NullInt64
 		)
 		err := scan(&learner.Learner, &learner.Issuance, &learner.State, &learner.Step, &learner.Attempts, &learner.Reason,
-			&learner.Message, &learner.Revision, &updated, &due, &learner.CertificateID, &position)
+			&learner.Message, &learner.Revision, &updated, &due, &learner.CertificateID, &at.issuance, &at.skipped)
 		learner.UpdatedAt, learner.Due = time.UnixMilli(updated).UTC(), moment(due)
 		page.Learners = append(page.Learners, learner)
-		after = string(learner.Learner)
+		at.learner = string(learner.Learner)
 		return err
 	})
 	return page, away(err)

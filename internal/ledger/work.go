@@ -19,9 +19,13 @@ const claim = `UPDATE issuances SET
 			SELECT 1 FROM processes p WHERE p.id = issuances.claim_process AND p.seen_at >= $7) THEN 1 ELSE 0 END,
 		claim_token = $3, claim_process = $4, claim_until = $5
 	WHERE id = $1 AND is_out = 1 AND dispatch = $2 AND (claim_token IS NULL OR claim_token = $3 OR claim_until < $6
-		OR NOT EXISTS (SELECT 1 FROM processes p WHERE p.id = issuances.claim_process AND p.seen_at >= $7))
-	RETURNING batch_id, user_id, course_id, certificate, job_id, revision, state, step, attempts, rounds, crashes,
-		replays, completed_on, first_failed_at`
+		OR NOT EXISTS (SELECT 1 FROM processes p WHERE p.id = issuances.claim_process AND p.seen_at >= $7))`
+
+// claimed reads an issuance with everything stored of the revision in hand.
+const claimed = `SELECT i.seq, i.issued_at, i.batch_id, i.user_id, i.course_id, i.certificate, i.job_id, i.revision, i.state, i.step, i.attempts,
+		i.rounds, i.crashes, i.replays, i.completed_on, i.first_failed_at, r.old_id, r.certificate_id, r.access_code,
+		r.pdf_url, r.json_url, r.json_data, r.registered_at, r.email, r.sms
+	FROM issuances i JOIN revisions r ON r.issuance = i.seq AND r.revision = i.revision WHERE i.id = $1`
 
 // Claim implements [issue.WorkStore].
 func (l *Ledger) Claim(ctx context.Context, c issue.Claim) (issue.Issuance, issue.ClaimResult, error) {
@@ -30,35 +34,58 @@ func (l *Ledger) Claim(ctx context.Context, c issue.Claim) (issue.Issuance, issu
 		issuance issue.Issuance
 		result   issue.ClaimResult
 	)
-	err := l.writer.do(ctx, func(t *transaction) (err error) {
-		issuance, err = t.claim(c, t.at-l.claimLapse.Milliseconds())
-		if errors.Is(err, sql.ErrNoRows) {
+	err := l.writer.do(ctx, func(t *transaction) error {
+		n, err := t.exec(claim, c.Issuance, c.Number, c.Token, c.Process, c.Until.UnixMilli(), t.at,
+			t.at-l.claimLapse.Milliseconds())
+		if err != nil {
+			return err
+		}
+		if n == 0 {
 			result, err = t.refuse(c)
 			return err
 		}
 		result = issue.Claimed
+		issuance, err = t.claimed(c)
 		return err
 	})
 	return issuance, result, away(err)
 }
 
-func (t *transaction) claim(c issue.Claim, aliveSince int64) (issue.Issuance, error) {
-	is := issue.Issuance{ID: c.Issuance, Number: c.Number}
-	var completed int64
-	var failed sql.NullInt64
-	err := t.row(claim, []any{c.Issuance, c.Number, c.Token, c.Process, c.Until.UnixMilli(), t.at, aliveSince},
-		&is.Batch, &is.Learner, &is.Course, &is.Certificate, &is.Job, &is.Revision, &is.State, &is.Step, &is.Attempts,
-		&is.Rounds, &is.Crashes, &is.Replays, &completed, &failed)
+// claimed reads what was claimed.
+func (t *transaction) claimed(c issue.Claim) (issue.Issuance, error) {
+	is, err := t.readClaimed(c)
+	if err != nil || is.Revision == 1 || is.Made != nil {
+		return is, err
+	}
+	if err := t.fixOldID(c.Issuance, is.Revision); err != nil {
+		return is, err
+	}
+	return t.readClaimed(c)
+}
+
+func (t *transaction) readClaimed(c issue.Claim) (issue.Issuance, error) {
+	var (
+		is                 = issue.Issuance{ID: c.Issuance, Number: c.Number}
+		made               issue.Certificate
+		completed          int64
+		jsonData           sql.NullString
+		failed, registered sql.NullInt64
+		issued             sql.NullInt64
+	)
+	err := t.row(claimed, []any{c.Issuance},
+		&is.Row, &issued, &is.Batch, &is.Learner, &is.Course, &is.Certificate, &is.Job, &is.Revision, &is.State, &is.Step, &is.Attempts,
+		&is.Rounds, &is.Crashes, &is.Replays, &completed, &failed, &is.OldID, &made.ID, &made.AccessCode,
+		&made.PDFURL, &made.JSONURL, &jsonData, &registered, &is.Email, &is.SMS)
 	if err != nil {
 		return is, err
 	}
-	is.CompletedOn, is.FirstFailure = time.UnixMilli(completed).UTC(), moment(failed)
-	if is.Revision > 1 {
-		if err := t.fixOldID(is.ID, is.Revision); err != nil {
-			return is, err
-		}
+	if made.ID != "" {
+		made.JSONData = json.RawMessage(jsonData.String)
+		is.Made = &made
 	}
-	return is, t.readRevision(&is)
+	is.CompletedOn, is.FirstFailure = time.UnixMilli(completed).UTC(), moment(failed)
+	is.RegisteredAt, is.Issued = moment(registered), issued.Valid
+	return is, nil
 }
 
 // fixOldID names the certificate that a re-issue replaces: the newest one
@@ -66,31 +93,10 @@ func (t *transaction) claim(c issue.Claim, aliveSince int64) (issue.Issuance, er
 // before has come to rest by then, and never changes after a register attempt.
 func (t *transaction) fixOldID(id issue.IssuanceID, revision int) error {
 	_, err := t.exec(`UPDATE revisions SET old_id = COALESCE((SELECT r.certificate_id FROM revisions r
-			WHERE r.issuance_id = $1 AND r.revision < $2 AND r.registered_at IS NOT NULL
+			WHERE r.issuance = revisions.issuance AND r.revision < $2 AND r.registered_at IS NOT NULL
 			ORDER BY r.revision DESC LIMIT 1), old_id)
-		WHERE issuance_id = $1 AND revision = $2 AND register_at IS NULL`, id, revision)
+		WHERE issuance = (SELECT seq FROM issuances WHERE id = $1) AND revision = $2 AND register_at IS NULL`, id, revision)
 	return err
-}
-
-// readRevision reads what is stored of the revision in hand.
-func (t *transaction) readRevision(is *issue.Issuance) error {
-	var (
-		made       issue.Certificate
-		jsonData   sql.NullString
-		registered sql.NullInt64
-	)
-	err := t.row(`SELECT old_id, certificate_id, access_code, pdf_url, json_url, json_data, registered_at, email, sms
-		FROM revisions WHERE issuance_id = $1 AND revision = $2`, []any{is.ID, is.Revision},
-		&is.OldID, &made.ID, &made.AccessCode, &made.PDFURL, &made.JSONURL, &jsonData, &registered, &is.Email, &is.SMS)
-	if err != nil {
-		return err
-	}
-	if made.ID != "" {
-		made.JSONData = json.RawMessage(jsonData.String)
-		is.Made = &made
-	}
-	is.RegisteredAt = moment(registered)
-	return nil
 }
 
 // refuse says why a claim found nothing to take.
@@ -125,134 +131,108 @@ func (l *Ledger) Checkpoint(ctx context.Context, c issue.Checkpoint) error {
 	return away(err)
 }
 
-// held is what a checkpoint finds.
-type held struct {
-	standing
-	wanters
-	step           issue.Step
-	revision, last int
-}
-
 func (t *transaction) checkpoint(c issue.Checkpoint) error {
-	was, err := t.held(c.Claim)
-	if err != nil {
+	if err := t.updateIssuance(c); err != nil {
 		return err
 	}
-	now := standing{state: was.state, reason: c.Reason, issued: was.issued || c.Registered}
+	now := standing{state: c.Before.State, reason: c.Reason, issued: c.Before.Issued || c.Registered}
 	if c.State != "" {
 		now.state = c.State
 	}
-	if err := t.updateIssuance(c, now, was.step); err != nil {
+	if err := t.updateRevision(c, now.state); err != nil {
 		return err
 	}
-	if err := t.updateRevision(c, was.revision, now.state); err != nil {
-		return err
-	}
-	if err := t.writeHistory(c, was.revision); err != nil {
-		return err
-	}
+	t.writeHistory(c)
 	if c.DeadLetter != nil {
 		if err := t.indexDeadLetter(*c.DeadLetter, c.Claim.Issuance); err != nil {
 			return err
 		}
 	}
-	if err := t.moved(c.Claim.Issuance, was.wanters, was.standing, now); err != nil {
-		return err
-	}
-	if c.Rest && now.state.Final() && was.last > was.revision {
-		return t.startRevision(c.Claim.Issuance, was.job, now, was.revision+1)
-	}
+	t.moves = append(t.moves, move{
+		seq: c.Claim.Row, from: standing{state: c.Before.State, issued: c.Before.Issued}, to: now, rested: c.Rest,
+	})
 	return nil
 }
 
-// held reads the issuance as its claimant may change it.
-func (t *transaction) held(c issue.Claim) (held, error) {
-	var (
-		h      held
-		issued sql.NullInt64
-	)
-	err := t.row(`SELECT state, reason, step, issued_at, job_id, wanted_by, revision, last_revision FROM issuances
-		WHERE id = $1 AND claim_token = $2`, []any{c.Issuance, c.Token},
-		&h.state, &h.reason, &h.step, &issued, &h.job, &h.count, &h.revision, &h.last)
-	if errors.Is(err, sql.ErrNoRows) {
-		return h, issue.ErrClaimLost
-	}
-	h.issued = issued.Valid
-	return h, err
-}
-
-const updateIssuance = `UPDATE issuances SET state = $2, step = $3, attempts = $4, rounds = $5, reason = $6,
-		http_status = $7, message = $8, first_failed_at = $9, updated_at = $10,
+// Most checkpoints keep the claim. Only those that end it name the columns of
+// the partial indexes: naming them costs an index its upkeep even where their
+// values stay.
+const (
+	changeIssuance = `UPDATE issuances SET
+		state = CASE WHEN $2 = '' THEN state ELSE $2 END, step = CASE WHEN $3 = '' THEN step ELSE $3 END,
+		attempts = $4, rounds = $5, reason = $6, http_status = $7, message = $8, first_failed_at = $9, updated_at = $10,
 		issued_at = CASE WHEN $11 = 1 THEN COALESCE(issued_at, $10) ELSE issued_at END,
-		crashes = CASE WHEN $12 = 1 THEN 0 ELSE crashes END,
-		claim_until = $13,
-		claim_token = CASE WHEN $14 = 1 THEN NULL ELSE claim_token END,
-		claim_process = CASE WHEN $14 = 1 THEN NULL ELSE claim_process END,
-		is_out = CASE WHEN $15 = 1 THEN 0 ELSE is_out END,
-		due_at = $16
-	WHERE id = $1`
+		crashes = CASE WHEN $12 = 1 THEN 0 ELSE crashes END`
 
-func (t *transaction) updateIssuance(c issue.Checkpoint, now standing, step issue.Step) error {
-	if c.Step != "" {
-		step = c.Step
+	keepClaim = changeIssuance + `, claim_until = $13 WHERE seq = $1 AND claim_token = $14`
+	endClaim  = changeIssuance + `, claim_token = NULL, claim_process = NULL,
+		is_out = CASE WHEN $13 = 1 THEN 0 ELSE is_out END, due_at = $15 WHERE seq = $1 AND claim_token = $14`
+)
+
+// updateIssuance changes the issuance as its claimant may, and nobody else.
+func (t *transaction) updateIssuance(c issue.Checkpoint) error {
+	args := []any{
+		c.Claim.Row, c.State, c.Step, c.Attempts, c.Rounds, c.Reason, c.HTTPStatus, c.Message, millis(c.FirstFailure), t.at,
+		flag(c.Registered), flag(len(c.Finished) > 0),
 	}
-	_, err := t.exec(updateIssuance, c.Claim.Issuance, now.state, step, c.Attempts, c.Rounds, c.Reason, c.HTTPStatus,
-		c.Message, millis(c.FirstFailure), t.at, flag(c.Registered), flag(len(c.Finished) > 0), c.Claim.Until.UnixMilli(),
-		flag(c.Rest || c.Release), flag(c.Rest), millis(c.Due))
+	statement := keepClaim
+	if c.Rest || c.Release {
+		statement, args = endClaim, append(args, flag(c.Rest), c.Claim.Token, millis(c.Due))
+	} else {
+		args = append(args, c.Claim.Until.UnixMilli(), c.Claim.Token)
+	}
+	n, err := t.exec(statement, args...)
+	if err == nil && n == 0 {
+		return issue.ErrClaimLost
+	}
 	return err
 }
 
 // updateRevision stores what the step before has brought. The answer of
 // generate holds a name: it goes once the certificate is registered and
 // announced.
-func (t *transaction) updateRevision(c issue.Checkpoint, revision int, state issue.State) error {
-	if c.Made != nil {
-		_, err := t.exec(`UPDATE revisions SET certificate_id = $3, access_code = $4, pdf_url = $5, json_url = $6,
-			json_data = $7 WHERE issuance_id = $1 AND revision = $2`, c.Claim.Issuance, revision,
-			c.Made.ID, c.Made.AccessCode, c.Made.PDFURL, c.Made.JSONURL, string(c.Made.JSONData))
-		if err != nil {
-			return err
-		}
-	}
+func (t *transaction) updateRevision(c issue.Checkpoint, state issue.State) error {
 	registering, announced := state == issue.Registering, state == issue.Notified
-	if !registering && !announced && !c.Registered && c.Email == "" && c.SMS == "" {
+	if c.Made == nil && !registering && !announced && !c.Registered && c.Email == "" && c.SMS == "" {
 		return nil
 	}
+	var made issue.Certificate
+	if c.Made != nil {
+		made = *c.Made
+	}
 	_, err := t.exec(`UPDATE revisions SET
-			register_at = CASE WHEN $3 = 1 THEN COALESCE(register_at, $8) ELSE register_at END,
-			registered_at = CASE WHEN $4 = 1 THEN $8 ELSE registered_at END,
-			json_data = CASE WHEN $5 = 1 THEN NULL ELSE json_data END,
-			email = CASE WHEN $6 = '' THEN email ELSE $6 END,
-			sms = CASE WHEN $7 = '' THEN sms ELSE $7 END
-		WHERE issuance_id = $1 AND revision = $2`, c.Claim.Issuance, revision,
-		flag(registering), flag(c.Registered), flag(announced), c.Email, c.SMS, t.at)
+			certificate_id = CASE WHEN $3 = '' THEN certificate_id ELSE $3 END,
+			access_code = CASE WHEN $3 = '' THEN access_code ELSE $4 END,
+			pdf_url = CASE WHEN $3 = '' THEN pdf_url ELSE $5 END,
+			json_url = CASE WHEN $3 = '' THEN json_url ELSE $6 END,
+			json_data = CASE WHEN $7 = 1 THEN NULL WHEN $3 = '' THEN json_data ELSE $8 END,
+			register_at = CASE WHEN $9 = 1 THEN COALESCE(register_at, $13) ELSE register_at END,
+			registered_at = CASE WHEN $10 = 1 THEN $13 ELSE registered_at END,
+			email = CASE WHEN $11 = '' THEN email ELSE $11 END,
+			sms = CASE WHEN $12 = '' THEN sms ELSE $12 END
+		WHERE issuance = $1 AND revision = $2`, c.Claim.Row, c.Before.Revision,
+		made.ID, made.AccessCode, made.PDFURL, made.JSONURL, flag(announced), string(made.JSONData),
+		flag(registering), flag(c.Registered), c.Email, c.SMS, t.at)
 	return err
 }
 
 // writeHistory adds a line for each step that ended, and one for a failure.
-func (t *transaction) writeHistory(c issue.Checkpoint, revision int) error {
+func (t *transaction) writeHistory(c issue.Checkpoint) {
+	line := history{issuance: c.Claim.Row, revision: c.Before.Revision}
 	for _, finished := range c.Finished {
 		if finished.State == issue.Notifying {
 			continue // one of two channels
 		}
-		line := history{
-			id: c.Claim.Issuance, revision: revision, state: finished.State, step: stepOf(finished.State),
-			attempts: finished.Attempts,
-		}
+		line.state, line.step, line.attempts = finished.State, stepOf(finished.State), finished.Attempts
 		if finished.State == issue.Notified {
 			line.reason = c.Reason
 		}
-		if err := t.note(line); err != nil {
-			return err
-		}
+		t.note(line)
 	}
-	if c.State != issue.Retrying && c.State != issue.Failed {
-		return nil
+	if c.State == issue.Retrying || c.State == issue.Failed {
+		line.state, line.step, line.attempts, line.reason, line.message = c.State, c.Step, c.Attempts, c.Reason, c.Message
+		t.note(line)
 	}
-	return t.note(history{
-		id: c.Claim.Issuance, revision: revision, state: c.State, step: c.Step, attempts: c.Attempts, reason: c.Reason,
-		message: c.Message,
-	})
 }
 
 // stepOf names the step that ends in a state.

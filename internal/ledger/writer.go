@@ -18,8 +18,7 @@ const (
 	// let writes gather. A write that comes alone never waits for it.
 	groupSpacing = 2 * time.Millisecond
 	// busyWait is how long a group waits before it asks again for the lock that
-	// another process holds. SQLite's own waiting grows to 100 ms, far longer
-	// than any group takes.
+	// another process holds.
 	busyWait = time.Millisecond
 )
 
@@ -47,9 +46,14 @@ func startWriter(ctx context.Context, db *sql.DB) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
+	// From here on waiting for another process's lock is begin's business: SQLite's
+	// own waiting grows to a tenth of a second.
+	if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 0"); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
 	w := &writer{
 		conn: conn, queue: make(chan *write, groupSize), quit: make(chan struct{}), stopped: make(chan struct{}),
-		tx: transaction{conn: conn, prepared: map[string]*sql.Stmt{}},
+		tx: transaction{ctx: context.WithoutCancel(ctx), conn: conn, prepared: map[string]*sql.Stmt{}},
 	}
 	go w.loop()
 	return w, nil
@@ -167,14 +171,14 @@ func (w *writer) attempt(group []*write) error {
 	if err := w.begin(); err != nil {
 		return fmt.Errorf("%w: %w", errNotBegun, err)
 	}
-	w.tx.counts, w.tx.at = counts{}, time.Now().UnixMilli()
+	w.tx.begin(time.Now())
 	err := func() error {
 		for _, job := range group {
 			if err := job.run(&w.tx); err != nil {
 				return err
 			}
 		}
-		return w.tx.keepCounts()
+		return w.tx.finish()
 	}()
 	if err == nil {
 		err = w.exec("COMMIT")
@@ -200,24 +204,44 @@ func (w *writer) begin() error {
 }
 
 func (w *writer) exec(statement string) error {
-	_, err := w.conn.ExecContext(context.Background(), statement)
+	_, err := w.conn.ExecContext(w.tx.ctx, statement)
 	return err
 }
 
 // transaction is what writes run in: a connection with its prepared statements
 // and the counts that its changes come to.
 type transaction struct {
+	ctx      context.Context // never ends: a group belongs to many callers
 	conn     *sql.Conn
 	prepared map[string]*sql.Stmt
-	counts   counts
 	at       int64 // when the transaction began, in epoch milliseconds
+
+	// What is written at its end, for all its writes together:
+	counts counts
+	moves  []move
+	notes  []history
+}
+
+func (t *transaction) begin(at time.Time) {
+	t.at, t.counts, t.moves, t.notes = at.UnixMilli(), counts{}, t.moves[:0], t.notes[:0]
+}
+
+// finish writes what was gathered.
+func (t *transaction) finish() error {
+	if err := t.settleMoves(); err != nil {
+		return err
+	}
+	if err := t.writeNotes(); err != nil {
+		return err
+	}
+	return t.keepCounts()
 }
 
 func (t *transaction) statement(query string) (*sql.Stmt, error) {
 	if s, ok := t.prepared[query]; ok {
 		return s, nil
 	}
-	s, err := t.conn.PrepareContext(context.Background(), query)
+	s, err := t.conn.PrepareContext(t.ctx, query)
 	if err != nil {
 		return nil, err
 	}
@@ -227,11 +251,11 @@ func (t *transaction) statement(query string) (*sql.Stmt, error) {
 
 // exec runs a statement and returns how many rows it changed.
 func (t *transaction) exec(query string, args ...any) (int64, error) {
-	s, err := t.statement(query)
+	s, err := t.statement(query) //nolint:sqlclosecheck // it is kept for the life of the connection
 	if err != nil {
 		return 0, err
 	}
-	result, err := s.Exec(args...)
+	result, err := s.ExecContext(t.ctx, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -240,20 +264,20 @@ func (t *transaction) exec(query string, args ...any) (int64, error) {
 
 // row reads one row; [sql.ErrNoRows] when there is none.
 func (t *transaction) row(query string, args []any, into ...any) error {
-	s, err := t.statement(query)
+	s, err := t.statement(query) //nolint:sqlclosecheck // it is kept for the life of the connection
 	if err != nil {
 		return err
 	}
-	return s.QueryRow(args...).Scan(into...)
+	return s.QueryRowContext(t.ctx, args...).Scan(into...)
 }
 
 // rows reads all rows, calling each for one at a time.
 func (t *transaction) rows(query string, args []any, each func(scan func(...any) error) error) error {
-	s, err := t.statement(query)
+	s, err := t.statement(query) //nolint:sqlclosecheck // it is kept for the life of the connection
 	if err != nil {
 		return err
 	}
-	rows, err := s.Query(args...)
+	rows, err := s.QueryContext(t.ctx, args...)
 	if err != nil {
 		return err
 	}

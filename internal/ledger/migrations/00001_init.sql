@@ -29,7 +29,9 @@ CREATE INDEX jobs_batch ON jobs (batch_id, created_at);
 -- One learner's certificate in a batch under one name. Out: its record is in
 -- Kafka or being worked. due_at is set exactly while it is in and unfinished.
 CREATE TABLE issuances (
-    id               TEXT   PRIMARY KEY,
+    seq              INTEGER PRIMARY KEY, -- in the order of creation, which is mostly that of work: rows that are
+                                          -- changed together lie together, here and in the tables that name it
+    id               TEXT   NOT NULL UNIQUE,
     batch_id         TEXT   NOT NULL,
     user_id          TEXT   NOT NULL,
     course_id        TEXT   NOT NULL,
@@ -67,12 +69,12 @@ CREATE INDEX issuances_user ON issuances (user_id, batch_id);
 
 -- Which jobs want which issuances.
 CREATE TABLE job_issuances (
-    job_id      TEXT NOT NULL,
-    user_id     TEXT NOT NULL,
-    issuance_id TEXT NOT NULL,
-    PRIMARY KEY (job_id, user_id, issuance_id)
+    job_id   TEXT   NOT NULL,
+    user_id  TEXT   NOT NULL,
+    issuance BIGINT NOT NULL, -- its seq
+    PRIMARY KEY (job_id, user_id, issuance)
 );
-CREATE INDEX job_issuances_issuance ON job_issuances (issuance_id);
+CREATE INDEX job_issuances_issuance ON job_issuances (issuance);
 
 -- Learners whom a job passes over.
 CREATE TABLE job_skips (
@@ -96,7 +98,7 @@ CREATE TABLE job_counts (
 
 -- 1 = first issue, +1 for each re-issue; one per cause.
 CREATE TABLE revisions (
-    issuance_id    TEXT   NOT NULL,
+    issuance       BIGINT NOT NULL, -- its seq
     revision       BIGINT NOT NULL,
     cause          TEXT   NOT NULL,
     old_id         TEXT   NOT NULL, -- the certificate it replaces
@@ -110,21 +112,21 @@ CREATE TABLE revisions (
     email          TEXT   NOT NULL,
     sms            TEXT   NOT NULL,
     created_at     BIGINT NOT NULL,
-    PRIMARY KEY (issuance_id, revision),
-    UNIQUE (issuance_id, cause)
+    PRIMARY KEY (issuance, revision),
+    UNIQUE (issuance, cause)
 );
 
 CREATE TABLE issuance_history (
-    issuance_id TEXT   NOT NULL,
-    at          BIGINT NOT NULL,
-    revision    BIGINT NOT NULL,
-    state       TEXT   NOT NULL,
-    step        TEXT   NOT NULL,
-    attempts    BIGINT NOT NULL,
-    reason      TEXT   NOT NULL,
-    message     TEXT   NOT NULL
+    issuance BIGINT NOT NULL, -- its seq
+    at       BIGINT NOT NULL,
+    revision BIGINT NOT NULL,
+    state    TEXT   NOT NULL,
+    step     TEXT   NOT NULL,
+    attempts BIGINT NOT NULL,
+    reason   TEXT   NOT NULL,
+    message  TEXT   NOT NULL
 );
-CREATE INDEX issuance_history_issuance ON issuance_history (issuance_id, at);
+CREATE INDEX issuance_history_issuance ON issuance_history (issuance, at);
 
 -- One row for each start of a consumer; its claims end with it.
 CREATE TABLE processes (
