@@ -23,6 +23,7 @@ type downstream struct {
 }
 
 func newDownstream(tb testing.TB, latency time.Duration) *downstream {
+	tb.Helper()
 	d := &downstream{latency: latency}
 	d.Server = httptest.NewServer(d)
 	tb.Cleanup(d.Close)

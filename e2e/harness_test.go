@@ -112,13 +112,9 @@ type running struct {
 	stop func() // tells it to stop and waits
 }
 
-func (h *house) startAPI(change ...func(*api.Config)) *client {
+func (h *house) startAPI() *client {
 	h.tb.Helper()
-	config := h.apiConfig()
-	for _, c := range change {
-		c(&config)
-	}
-	app, err := api.New(h.tb.Context(), config, h.log)
+	app, err := api.New(h.tb.Context(), h.apiConfig(), h.log)
 	require.NoError(h.tb, err)
 	c := &client{tb: h.tb, running: h.start(app.Addr(), app.Run)}
 	c.awaitReady()

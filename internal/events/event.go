@@ -160,6 +160,9 @@ func Decode(message kafka.Message) (issue.Event, error) {
 	// The issuance is derived, not believed: other makers of events hash other
 	// things into object.id.
 	event.Issuance = issue.NewIssuanceID(event.Batch, event.Learner, event.Certificate)
+	if event.MID == "" { // a re-issue needs a cause that is the same when the record comes again
+		event.MID = fmt.Sprintf("%s-%d-%d", message.Topic, message.Partition, message.Offset)
+	}
 	event.CompletedOn, _ = issue.ParseCompletedOn(plain(r.EData.CompletedOn))
 	event.Number = number(message, HeaderDispatch)
 	event.Revision = int(number(message, HeaderRevision))

@@ -118,7 +118,7 @@ func TestDecode(t *testing.T) {
 			value: `{"x":[{}],"edata":{"trigger":"auto-issue","iteration":9,"action":"generate-course-certificate",
 				"certificate":"100PercentCompletionCertificate","courseId":"do_2128410273679114241112","reIssue":true,
 				"batchId":"0128821148183429120","userId":"95e4942d-cbe8-477d-aebd-ad8e6de4bfc8"},"eid":"BE_JOB_REQUEST"}`,
-			change: func(e *issue.Event) { e.MID = "" },
+			change: func(e *issue.Event) { e.MID = "requests-3-41" }, // without a mid, its place
 		},
 		"reIssue false": {value: with(`"reIssue":true`, `"reIssue":false`), change: func(e *issue.Event) { e.ReIssue = false }},
 		"reIssue null":  {value: with(`"reIssue":true`, `"reIssue":null`), change: func(e *issue.Event) { e.ReIssue = false }},
@@ -136,7 +136,9 @@ func TestDecode(t *testing.T) {
 			t.Parallel()
 			want := platformEvent()
 			test.change(&want)
-			got, err := Decode(kafka.Message{Value: []byte(test.value), Headers: test.headers})
+			got, err := Decode(kafka.Message{
+				Topic: "requests", Partition: 3, Offset: 41, Value: []byte(test.value), Headers: test.headers,
+			})
 			require.NoError(t, err)
 			require.Empty(t, cmp.Diff(want, got))
 		})

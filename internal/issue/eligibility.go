@@ -114,6 +114,9 @@ func ParseCompletedOn(s string) (time.Time, bool) {
 	if ms, err := strconv.ParseInt(s, 10, 64); err == nil {
 		return completion(ms)
 	}
+	if ms, err := strconv.ParseFloat(s, 64); err == nil { // as Java prints a double: 1.566372109689E12
+		return completion(int64(ms))
+	}
 	// The platform separates milliseconds by a colon, which no layout can say.
 	if len(s) > 19 && s[19] == ':' {
 		s = s[:19] + "." + s[20:]

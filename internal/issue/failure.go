@@ -70,6 +70,7 @@ type Failure struct {
 	HTTPStatus int           // 0 when there was no answer
 	Message    string        // at most 2 KiB
 	RetryAfter time.Duration // 0 when the service named none
+	Unsent     bool          // the request certainly did not reach the service
 	Err        error         // the cause, may be nil
 }
 

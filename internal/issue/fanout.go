@@ -69,7 +69,8 @@ type FanOut struct {
 	Written    func() // called after each page, to wake the dispatcher
 	Log        *zap.Logger
 
-	wake chan struct{}
+	wake  chan struct{}
+	rests map[JobID]time.Time // until when a job rests whose page failed
 }
 
 // fanOutPause is how long a fan-out rests after a failed page, and how often it
@@ -78,7 +79,10 @@ const fanOutPause = 2 * time.Second
 
 // NewFanOut makes a fan-out; its fields may be set until Run is called.
 func NewFanOut(store FanOutStore, enrolments EnrolmentPager, written func(), log *zap.Logger) *FanOut {
-	return &FanOut{Store: store, Enrolments: enrolments, Written: written, Log: log, wake: make(chan struct{}, 1)}
+	return &FanOut{
+		Store: store, Enrolments: enrolments, Written: written, Log: log, wake: make(chan struct{}, 1),
+		rests: map[JobID]time.Time{},
+	}
 }
 
 // Wake makes Run look for new jobs at once.
@@ -91,18 +95,33 @@ func (f *FanOut) Run(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			f.Log.Warn("cannot list the jobs to fan out; trying again", zap.Error(err))
 		}
-		failed := err != nil
-		for _, job := range jobs {
-			if err := f.page(ctx, job); err != nil && ctx.Err() == nil {
-				f.Log.Warn("a page of a job failed; it is read again", zap.String("job", string(job.ID)), zap.Error(err))
-				failed = true
-			}
-		}
-		if failed || len(jobs) == 0 {
+		if !f.pages(ctx, jobs) {
 			pause(ctx, f.wake, fanOutPause)
 		}
 	}
 	return nil
+}
+
+// pages reads a page of each job, and says whether any came of it. A job whose
+// page fails rests for a while and does not keep the others from theirs.
+func (f *FanOut) pages(ctx context.Context, jobs []Job) bool {
+	moved := false
+	for _, job := range jobs {
+		if time.Now().Before(f.rests[job.ID]) {
+			continue
+		}
+		delete(f.rests, job.ID)
+		err := f.page(ctx, job)
+		if err == nil {
+			moved = true
+			continue
+		}
+		f.rests[job.ID] = time.Now().Add(fanOutPause)
+		if ctx.Err() == nil {
+			f.Log.Warn("a page of a job failed; it is read again", zap.String("job", string(job.ID)), zap.Error(err))
+		}
+	}
+	return moved
 }
 
 // page reads and writes the next page of one job.

@@ -112,10 +112,8 @@ func (r *run) try(ctx context.Context, s step, until time.Time) error {
 		r.sms().reach(sms)
 		return err
 	}
-	callCtx, cancel := context.WithTimeout(ctx, r.CallTimeout[s.name])
-	defer cancel()
 	begun := time.Now()
-	err := r.survive(func() error { return s.call(r, callCtx) })
+	err := r.survive(func() error { return s.call(r, ctx) })
 	return r.tried(s, time.Since(begun), err)
 }
 
@@ -310,10 +308,10 @@ func (r *run) describe(name Step, failure *Failure) {
 	r.change.HTTPStatus, r.change.Message = failure.HTTPStatus, failure.Message
 }
 
-// answered makes a channel whose call was answered pending again: it is not in
-// doubt.
+// answered makes a channel whose call was answered, or never left, pending
+// again: it is not in doubt.
 func (r *run) answered(name Step, failure *Failure) {
-	if name != StepNotify || failure.HTTPStatus == 0 {
+	if name != StepNotify || failure.HTTPStatus == 0 && !failure.Unsent {
 		return
 	}
 	for _, c := range []channel{r.email(), r.sms()} {

@@ -55,6 +55,7 @@ func TestParseCompletedOn(t *testing.T) {
 		"no leap day":                  {"2019-02-29", time.Time{}},
 		"empty":                        {"", time.Time{}},
 		"null as text":                 {"null", time.Time{}},
+		"as Java prints a double":      {"1.566372109689E12", at},
 		"seconds":                      {"1566372109", time.Time{}},
 		"microseconds":                 {"1566372109689000", time.Time{}},
 		"negative":                     {"-1566372109689", time.Time{}},

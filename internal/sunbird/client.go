@@ -161,7 +161,7 @@ func (c *Client) noAnswer(ctx, callCtx context.Context, connected bool, call Cal
 		}
 		return fmt.Errorf("call %s: %w", c.service, ended)
 	}
-	failure := &issue.Failure{Verdict: issue.Outage, Reason: issue.ReasonUnavailable, Err: withoutURL(err)}
+	failure := &issue.Failure{Verdict: issue.Outage, Reason: issue.ReasonUnavailable, Err: withoutURL(err), Unsent: !connected}
 	var network net.Error
 	switch {
 	case callCtx.Err() != nil:
