@@ -162,8 +162,10 @@ func foreignEvent(user string) []byte {
 
 func (h *house) produce(messages ...kafka.Message) {
 	h.tb.Helper()
+	transport := &kafka.Transport{}
+	defer transport.CloseIdleConnections()
 	writer := &kafka.Writer{
-		Addr: kafka.TCP(h.broker.ListenAddrs()...), Topic: requestTopic, RequiredAcks: kafka.RequireAll,
+		Transport: transport, Addr: kafka.TCP(h.broker.ListenAddrs()...), Topic: requestTopic, RequiredAcks: kafka.RequireAll,
 		Balancer: kafka.Murmur2Balancer{Consistent: true}, BatchTimeout: 5 * time.Millisecond,
 	}
 	require.NoError(h.tb, writer.WriteMessages(h.tb.Context(), messages...))
