@@ -67,6 +67,7 @@ func (l *local) issueBatch(ctx context.Context, out io.Writer) error {
 		Result struct {
 			JobID    string `json:"jobId"`
 			Eligible int    `json:"eligible"`
+			Estimate bool   `json:"estimate"`
 			Status   string `json:"status"`
 		} `json:"result"`
 	}
@@ -77,7 +78,11 @@ func (l *local) issueBatch(ctx context.Context, out io.Writer) error {
 	if accepted.Result.JobID == "" {
 		return nil
 	}
-	fmt.Fprintf(out, "  job %s, %d eligible\n\n", accepted.Result.JobID, accepted.Result.Eligible)
+	about := ""
+	if accepted.Result.Estimate {
+		about = "about "
+	}
+	fmt.Fprintf(out, "  job %s, %s%d eligible\n\n", accepted.Result.JobID, about, accepted.Result.Eligible)
 	finished, err := l.watch(ctx, out, accepted.Result.JobID)
 	if err != nil {
 		return err
