@@ -36,6 +36,11 @@ func Main(
 	return 1
 }
 
+// sampleAfter is how many lines of one message are logged within a second; of
+// those beyond it, every sampleAfter-th. During an outage each event in flight
+// says every two seconds that it waits.
+const sampleAfter = 100
+
 // Logger makes the program's logger.
 func Logger(settings Log, out io.Writer) (*zap.Logger, error) {
 	level, err := zapcore.ParseLevel(settings.Level)
@@ -48,7 +53,8 @@ func Logger(settings Log, out io.Writer) (*zap.Logger, error) {
 	if settings.Format == "console" {
 		encoder = zapcore.NewConsoleEncoder(config)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(out)), level)), nil
+	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(out)), level)
+	return zap.New(zapcore.NewSamplerWithOptions(core, time.Second, sampleAfter, sampleAfter)), nil
 }
 
 // Registry makes a registry with what every program tells about itself.

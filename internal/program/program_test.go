@@ -178,3 +178,17 @@ func TestAwaitTopics(t *testing.T) {
 	stop()
 	require.NoError(t, AwaitTopics(ctx, &topics{away: 1000}, k, zap.NewNop()), "told to stop while waiting")
 }
+
+func TestTheLogIsSampledUnderLoad(t *testing.T) {
+	var out bytes.Buffer
+	log, err := Logger(Log{Level: "info", Format: "json"}, &out)
+	require.NoError(t, err)
+	for range 10 * sampleAfter {
+		log.Warn("an event is on hold")
+	}
+	log.Info("another message")
+	lines := bytes.Count(out.Bytes(), []byte("\n"))
+	require.Greater(t, lines, sampleAfter)
+	require.Less(t, lines, 3*sampleAfter)
+	require.Contains(t, out.String(), "another message")
+}
