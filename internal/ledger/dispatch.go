@@ -17,7 +17,7 @@ const jobsWithDue = `WITH RECURSIVE waiting (job_id) AS (
 		UNION ALL
 		SELECT (SELECT MIN(i.job_id) FROM issuances i WHERE i.due_at IS NOT NULL AND i.job_id > waiting.job_id)
 		FROM waiting WHERE waiting.job_id IS NOT NULL)
-	SELECT j.id, j.trace_parent, j.re_issue, (SELECT COUNT(*) FROM issuances o WHERE o.job_id = j.id AND o.is_out = 1)
+	SELECT j.id, j.trace_parent, (SELECT COUNT(*) FROM issuances o WHERE o.job_id = j.id AND o.is_out = 1)
 	FROM waiting w JOIN jobs j ON j.id = w.job_id WHERE j.state = 'running' ORDER BY j.created_at, j.id`
 
 const takeDue = `UPDATE issuances SET is_out = 1, dispatch = dispatch + 1, due_at = NULL, taken_at = $2,
@@ -29,7 +29,6 @@ const takeDue = `UPDATE issuances SET is_out = 1, dispatch = dispatch + 1, due_a
 type turn struct {
 	job         issue.JobID
 	traceParent string
-	reIssue     bool
 	out         int
 }
 
@@ -72,7 +71,7 @@ func (l *Ledger) turns(ctx context.Context) ([]turn, error) {
 	var turns []turn
 	err = eachRow(rows, func(scan func(...any) error) error {
 		var t turn
-		err := scan(&t.job, &t.traceParent, &t.reIssue, &t.out)
+		err := scan(&t.job, &t.traceParent, &t.out)
 		turns = append(turns, t)
 		return err
 	})
@@ -88,7 +87,7 @@ func (t *transaction) take(turn turn, n int, events *[]issue.Event) error {
 		event := issue.Event{Job: turn.job, TraceParent: turn.traceParent}
 		err := scan(&event.Issuance, &event.Learner, &event.Batch, &event.Course, &event.Certificate, &completed,
 			&event.Number, &event.Revision)
-		event.CompletedOn, event.ReIssue = time.UnixMilli(completed).UTC(), turn.reIssue
+		event.CompletedOn, event.ReIssue = time.UnixMilli(completed).UTC(), event.Revision > 1
 		*events = append(*events, event)
 		return err
 	})
