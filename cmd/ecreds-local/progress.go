@@ -26,20 +26,23 @@ var shownStates = []string{
 // elsewhere.
 type progress struct {
 	out      io.Writer
-	terminal bool
+	terminal *os.File // nil = out is none
 	printed  time.Time
 	began    time.Time
 }
 
 func newProgress(out io.Writer) *progress {
-	file, ok := out.(*os.File)
-	return &progress{out: out, terminal: ok && term.IsTerminal(int(file.Fd())), began: time.Now()}
+	p := &progress{out: out, began: time.Now()}
+	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		p.terminal = file
+	}
+	return p
 }
 
 func (p *progress) update(j job) {
 	line := p.line(j)
-	if p.terminal {
-		fmt.Fprintf(p.out, "\r\x1b[2K%s", line)
+	if p.terminal != nil {
+		fmt.Fprintf(p.out, "\r\x1b[2K%s", p.fit(line))
 		return
 	}
 	if j.Done || time.Since(p.printed) >= plainEvery {
@@ -49,9 +52,19 @@ func (p *progress) update(j job) {
 }
 
 func (p *progress) end() {
-	if p.terminal {
+	if p.terminal != nil {
 		fmt.Fprintln(p.out)
 	}
+}
+
+// fit cuts a line to the terminal's width: one that wraps could not be redrawn.
+func (p *progress) fit(line string) string {
+	width, _, err := term.GetSize(int(p.terminal.Fd()))
+	characters := []rune(line)
+	if err != nil || width <= 0 || len(characters) < width {
+		return line
+	}
+	return string(characters[:width-1])
 }
 
 func (p *progress) line(j job) string {
