@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/ecreds/issuer/internal/stream"
 )
 
 // Main runs a program until it ends by itself or is told to stop, and turns its
@@ -157,15 +159,23 @@ type Topics interface {
 }
 
 // AwaitTopics waits for Kafka and makes sure of the topics. A missing topic
-// that may not be created is an error; Kafka being away is not.
+// that may not be created is an error; Kafka being away is not, nor are
+// credentials that it refuses.
 func AwaitTopics(ctx context.Context, kafka Topics, settings Kafka, log *zap.Logger) error {
 	topics := []string{settings.RequestTopic(), settings.DeadLetterTopic()}
 	for {
 		err := kafka.Ping(ctx)
 		if err == nil {
-			return kafka.EnsureTopics(ctx, topics, settings.TopicPartitions, settings.TopicsCreate)
+			err = kafka.EnsureTopics(ctx, topics, settings.TopicPartitions, settings.TopicsCreate)
+			if !errors.Is(err, stream.ErrRefused) {
+				return err
+			}
 		}
-		log.Warn("kafka is away; trying again", zap.Error(err))
+		if errors.Is(err, stream.ErrRefused) {
+			log.Error("kafka refuses our credentials; trying again", zap.Error(err))
+		} else {
+			log.Warn("kafka is away; trying again", zap.Error(err))
+		}
 		select {
 		case <-ctx.Done():
 			return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -14,6 +15,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/ecreds/issuer/internal/stream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -146,13 +151,18 @@ func TestOnLoopback(t *testing.T) {
 // topics is a Kafka that is away for a while.
 type topics struct {
 	away    int
+	cause   error // of being away
 	missing error
+	mended  bool // missing is told once
 	ensured []string
 	created bool
 }
 
 func (f *topics) Ping(context.Context) error {
 	f.away--
+	if f.away >= 0 && f.cause != nil {
+		return f.cause
+	}
 	if f.away >= 0 {
 		return errors.New("connection refused")
 	}
@@ -161,7 +171,11 @@ func (f *topics) Ping(context.Context) error {
 
 func (f *topics) EnsureTopics(_ context.Context, names []string, _ int, create bool) error {
 	f.ensured, f.created = names, create
-	return f.missing
+	err := f.missing
+	if f.mended {
+		f.missing = nil
+	}
+	return err
 }
 
 func TestAwaitTopics(t *testing.T) {
@@ -177,6 +191,25 @@ func TestAwaitTopics(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	require.NoError(t, AwaitTopics(ctx, &topics{away: 1000}, k, zap.NewNop()), "told to stop while waiting")
+}
+
+// TestRefusedCredentialsAreAnOutage: they are logged as what they are, and
+// tried again, whichever call meets them.
+func TestRefusedCredentialsAreAnOutage(t *testing.T) {
+	refused := fmt.Errorf("kafka at a:1: %w: check KAFKA_USERNAME and KAFKA_PASSWORD", stream.ErrRefused)
+	for name, kafka := range map[string]*topics{
+		"ping":   {away: 1, cause: refused},
+		"topics": {missing: refused, mended: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			core, logs := observer.New(zapcore.InfoLevel)
+			require.NoError(t, AwaitTopics(t.Context(), kafka, Kafka{TopicPrefix: "p"}, zap.New(core)))
+			require.Len(t, logs.All(), 1)
+			require.Equal(t, "kafka refuses our credentials; trying again", logs.All()[0].Message)
+			require.Equal(t, zapcore.ErrorLevel, logs.All()[0].Level)
+			require.Equal(t, refused.Error(), logs.All()[0].ContextMap()["error"])
+		})
+	}
 }
 
 func TestTheLogIsSampledUnderLoad(t *testing.T) {

@@ -15,7 +15,15 @@ import (
 
 // Kafka holds the settings of everything that talks to Kafka.
 type Kafka struct {
-	Brokers         []string `name:"kafka-brokers" env:"KAFKA_BROKERS,kafka_urls" required:"" placeholder:"HOST:PORT,…" help:"Kafka brokers to begin with, separated by commas."`
+	Brokers         []string `name:"kafka-brokers" env:"KAFKA_BROKERS,kafka_urls" required:"" placeholder:"HOST:PORT" help:"Kafka brokers to begin with, separated by commas."`
+	TLS             bool     `name:"kafka-tls" env:"KAFKA_TLS" help:"Speak TLS with the brokers."`
+	CAFile          string   `name:"kafka-ca-file" env:"KAFKA_CA_FILE" placeholder:"FILE" help:"Authorities (PEM) that vouch for the brokers; by default those of the system."`
+	CertFile        string   `name:"kafka-cert-file" env:"KAFKA_CERT_FILE" placeholder:"FILE" help:"Our own certificate (PEM), for brokers that ask for one."`
+	KeyFile         string   `name:"kafka-key-file" env:"KAFKA_KEY_FILE" placeholder:"FILE" help:"The key (PEM) of that certificate."`
+	SASLMechanism   string   `name:"kafka-sasl-mechanism" env:"KAFKA_SASL_MECHANISM" enum:",PLAIN,SCRAM-SHA-256,SCRAM-SHA-512" default:"" placeholder:"NAME" help:"How we prove who we are: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; by default not at all."`
+	Username        string   `name:"kafka-username" env:"KAFKA_USERNAME" placeholder:"NAME" help:"User name for the brokers."`
+	Password        string   `name:"kafka-password" env:"KAFKA_PASSWORD" secret:"" placeholder:"SECRET" help:"Password for the brokers; better in the file that KAFKA_PASSWORD_FILE names."`
+	SASLWithoutTLS  bool     `name:"kafka-sasl-without-tls" env:"KAFKA_SASL_WITHOUT_TLS" help:"Send credentials without TLS, over a network that nobody else can read."`
 	TopicPrefix     string   `env:"TOPIC_PREFIX,sunbird_installation" default:"local" help:"First part of every topic name and of the consumer group's name."`
 	TopicsCreate    bool     `env:"TOPICS_CREATE" help:"Create missing topics at start; otherwise a missing topic is an error."`
 	TopicPartitions int      `env:"TOPIC_PARTITIONS" default:"6" help:"Partitions of a topic that is created."`
@@ -37,7 +45,11 @@ func (k Kafka) Validate() error {
 	if strings.Trim(k.TopicPrefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" || k.TopicPrefix == "" {
 		return refuse("TOPIC_PREFIX", "%q must be letters, digits, dot, dash or underscore", k.TopicPrefix)
 	}
-	return atLeast("TOPIC_PARTITIONS", k.TopicPartitions, 1)
+	if err := atLeast("TOPIC_PARTITIONS", k.TopicPartitions, 1); err != nil {
+		return err
+	}
+	_, err := k.connection("")
+	return err
 }
 
 // Ledger holds the settings of the ledger.

@@ -43,7 +43,7 @@ func (c *Consumer) commit(ctx context.Context, generation *kafka.Generation) {
 		Topics: map[string][]kafka.OffsetCommit{c.Topic: offsets},
 	})
 	if err != nil {
-		c.Log.Warn("cannot commit; trying again", zap.Error(err))
+		c.Log.Warn("cannot commit; trying again", zap.Error(c.conn.explain(err)))
 		return
 	}
 	c.accept(response.Topics[c.Topic], partitions, offsets)

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -12,16 +13,26 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
+// ConnectionConfig says where the brokers are and how they are reached.
+type ConnectionConfig struct {
+	Brokers  []string    // to begin with, each host:port
+	ClientID string      // as the brokers' logs and quotas know us
+	TLS      *tls.Config // nil = without TLS
+	SASL     Mechanism   // nil = without credentials; see [SASL]
+}
+
 // Connection is how every part reaches Kafka. The client library has two ways
 // of its own, a dialer and a transport; they are set up here once and alike.
 type Connection struct {
 	brokers   []string
+	door      *door
 	dialer    *kafka.Dialer
 	transport *kafka.Transport
 	client    *kafka.Client
 }
 
 const (
+	// dialTimeout bounds opening a connection: TLS and credentials included.
 	dialTimeout = 5 * time.Second
 	// metadataTTL is how long a moved partition leader may stay unnoticed.
 	metadataTTL = 2 * time.Second
@@ -29,23 +40,28 @@ const (
 	requestTimeout = 10 * time.Second
 )
 
-// NewConnection prepares a connection to brokers given as host:port. Nothing is
-// dialled yet.
-func NewConnection(brokers []string, clientID string) (*Connection, error) {
-	for _, broker := range brokers {
+// NewConnection prepares a connection. Nothing is dialled yet.
+func NewConnection(config ConnectionConfig) (*Connection, error) {
+	for _, broker := range config.Brokers {
 		if _, _, err := net.SplitHostPort(broker); err != nil {
 			return nil, fmt.Errorf("%q is not a broker address: it must be host:port", broker)
 		}
 	}
-	if len(brokers) == 0 {
+	if len(config.Brokers) == 0 {
 		return nil, errors.New("no broker is given")
 	}
-	transport := &kafka.Transport{ClientID: clientID, DialTimeout: dialTimeout, MetadataTTL: metadataTTL}
+	door := &door{
+		brokers: strings.Join(config.Brokers, ","), clientID: config.ClientID, tls: config.TLS, sasl: config.SASL,
+	}
+	transport := &kafka.Transport{
+		ClientID: config.ClientID, DialTimeout: dialTimeout, MetadataTTL: metadataTTL, Dial: door.open,
+	}
 	return &Connection{
-		brokers:   brokers,
-		dialer:    &kafka.Dialer{ClientID: clientID, Timeout: dialTimeout, DualStack: true},
+		brokers:   config.Brokers,
+		door:      door,
+		dialer:    &kafka.Dialer{ClientID: config.ClientID, Timeout: dialTimeout, DialFunc: door.open},
 		transport: transport,
-		client:    &kafka.Client{Addr: kafka.TCP(brokers...), Transport: transport, Timeout: requestTimeout},
+		client:    &kafka.Client{Addr: kafka.TCP(config.Brokers...), Transport: transport, Timeout: requestTimeout},
 	}, nil
 }
 
@@ -61,14 +77,6 @@ func (c *Connection) Ping(ctx context.Context) error {
 	}
 	_, err := c.client.ApiVersions(ctx, &kafka.ApiVersionsRequest{})
 	return c.explain(err)
-}
-
-// explain names the brokers in an error that otherwise may only say "EOF".
-func (c *Connection) explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("kafka at %s: %w", strings.Join(c.brokers, ","), err)
 }
 
 // EnsureTopics checks that topics exist. With create, the missing ones are

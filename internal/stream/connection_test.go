@@ -24,7 +24,7 @@ func TestNewConnectionRefusesWhatIsNoAddress(t *testing.T) {
 		"none":    {nil, "no broker is given"},
 		"no port": {[]string{"localhost:9092", "kafka"}, `"kafka" is not a broker address: it must be host:port`},
 	} {
-		_, err := NewConnection(test.brokers, "test")
+		_, err := NewConnection(ConnectionConfig{Brokers: test.brokers, ClientID: "test"})
 		require.EqualError(t, err, test.says, name)
 	}
 }
@@ -93,7 +93,7 @@ func TestUnreachableBrokerIsNamed(t *testing.T) {
 	require.NoError(t, err)
 	address := listener.Addr().String()
 	require.NoError(t, listener.Close())
-	conn, err := NewConnection([]string{address}, "test")
+	conn, err := NewConnection(ConnectionConfig{Brokers: []string{address}, ClientID: "test"})
 	require.NoError(t, err)
 	defer conn.Close()
 	require.ErrorContains(t, conn.Ping(t.Context()), "kafka at "+address)

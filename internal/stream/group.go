@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 	"go.uber.org/zap"
@@ -32,10 +33,26 @@ func (c *Consumer) generations(ctx context.Context, group *kafka.ConsumerGroup) 
 			// same membership, which must not be left.
 			c.Log.Info("joining the group again: it changed meanwhile", zap.String("group", c.Group))
 		default:
-			c.Log.Warn("cannot join the group; trying again", zap.String("group", c.Group), zap.Error(err))
+			c.cannotJoin(err)
 			c.forget(ctx)
+			if errors.Is(err, ErrRefused) {
+				sleep(ctx, refusedPause)
+			}
 		}
 	}
+}
+
+// refusedPause is the wait before credentials are tried again that were refused:
+// trying often may lock them.
+const refusedPause = 5 * time.Second
+
+func (c *Consumer) cannotJoin(err error) {
+	fields := []zap.Field{zap.String("group", c.Group), zap.Error(c.conn.explain(err))}
+	if errors.Is(err, ErrRefused) {
+		c.Log.Error("kafka refuses our credentials; trying again", fields...)
+		return
+	}
+	c.Log.Warn("cannot join the group; trying again", fields...)
 }
 
 // enter puts a generation in force: partitions that stay keep what they know,

@@ -193,7 +193,7 @@ func (p *partition) next(reader *kafka.Reader) (kafka.Message, error) {
 		if err == nil || p.fetch.Err() != nil || errors.Is(err, kafka.OffsetOutOfRange) {
 			return message, err
 		}
-		p.c.Log.Warn("cannot fetch; trying again", zap.Int("partition", p.id), zap.Error(err))
+		p.c.Log.Warn("cannot fetch; trying again", zap.Int("partition", p.id), zap.Error(p.c.conn.explain(err)))
 		if !sleep(p.fetch, fetchPause) {
 			return message, p.fetch.Err()
 		}

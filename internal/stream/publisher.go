@@ -93,11 +93,10 @@ func maybeWritten(err error) bool {
 }
 
 // unsent says that there was nobody to send to: a leader is being elected, or
-// its broker is not known or cannot be reached.
+// its broker is not known, cannot be reached or does not let us in.
 func unsent(err error) bool {
-	var network *net.OpError
-	return errors.Is(err, protocol.ErrNoLeader) || errors.Is(err, kafka.BrokerNotAvailable) ||
-		errors.As(err, &network) && network.Op == "dial"
+	var failed *connectError
+	return errors.Is(err, protocol.ErrNoLeader) || errors.Is(err, kafka.BrokerNotAvailable) || errors.As(err, &failed)
 }
 
 // Publish writes records and returns one receipt for each, in their order. It
@@ -166,8 +165,12 @@ func (p *Publisher) separate(ctx context.Context, messages []kafka.Message, pend
 }
 
 // mayPass says whether an error may be gone in a moment: a leader that moved, a
-// broker that restarts.
+// broker that restarts. Refused credentials are not: asking again and again may
+// lock them.
 func mayPass(err error) bool {
+	if errors.Is(err, ErrRefused) {
+		return false
+	}
 	if unsent(err) {
 		return true
 	}

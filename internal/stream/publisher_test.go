@@ -322,7 +322,7 @@ func TestWhatAnErrorOfAWriteMeans(t *testing.T) {
 		"after the write": {err: kafka.NotEnoughReplicasAfterAppend, written: true, mayPass: true},
 		"cut off":         {err: io.ErrUnexpectedEOF, written: true, mayPass: true},
 		"reset":           {err: &net.OpError{Op: "read", Err: syscall.ECONNRESET}, written: true, mayPass: true},
-		"not reached":     {err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, mayPass: true},
+		"not reached":     {err: &connectError{cause: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}, mayPass: true},
 		"no leader":       {err: fmt.Errorf("produce: %w", protocol.NewErrNoLeader(topic, 0)), mayPass: true},
 		"broker unknown":  {err: kafka.BrokerNotAvailable, mayPass: true},
 		"ended":           {err: context.Canceled, written: true},

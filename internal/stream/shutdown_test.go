@@ -195,7 +195,7 @@ func TestStopBeforeTheBrokerAnswers(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
 	require.NoError(t, err)
 	t.Cleanup(func() { listener.Close() })
-	conn, err := NewConnection([]string{listener.Addr().String()}, "test")
+	conn, err := NewConnection(ConnectionConfig{Brokers: []string{listener.Addr().String()}, ClientID: "test"})
 	require.NoError(t, err)
 	t.Cleanup(conn.Close)
 	m := join(t, conn, Config{Handle: atOnce})

@@ -53,7 +53,7 @@ func newBroker(tb testing.TB, partitions int32, options ...kfake.Opt) *kfake.Clu
 
 func connect(tb testing.TB, cluster *kfake.Cluster) *Connection {
 	tb.Helper()
-	conn, err := NewConnection(cluster.ListenAddrs(), "test")
+	conn, err := NewConnection(ConnectionConfig{Brokers: cluster.ListenAddrs(), ClientID: "test"})
 	require.NoError(tb, err)
 	tb.Cleanup(conn.Close)
 	return conn

@@ -65,7 +65,7 @@ func New(ctx context.Context, config Config, logTo io.Writer) (*App, error) {
 		return nil, err
 	}
 	a := &App{config: config, log: log.Named("cert-consumer"), registry: program.Registry("cert-consumer")}
-	if a.kafka, err = stream.NewConnection(config.Brokers, "cert-consumer"); err != nil {
+	if a.kafka, err = config.Kafka.Connect("cert-consumer"); err != nil {
 		return nil, err
 	}
 	if a.listener, err = program.Listen(ctx, config.HTTPAddr); err != nil {

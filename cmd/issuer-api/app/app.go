@@ -75,7 +75,7 @@ func New(ctx context.Context, config Config, logTo io.Writer) (*App, error) {
 
 // connect prepares the clients; none of them dials yet.
 func (a *App) connect() (err error) {
-	if a.kafka, err = stream.NewConnection(a.config.Brokers, "issuer-api"); err != nil {
+	if a.kafka, err = a.config.Kafka.Connect("issuer-api"); err != nil {
 		return err
 	}
 	client := sunbird.NewHTTPClient(callsAtOnce)
