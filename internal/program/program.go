@@ -159,21 +159,22 @@ type Topics interface {
 }
 
 // AwaitTopics waits for Kafka and makes sure of the topics. A missing topic
-// that may not be created is an error; Kafka being away is not, nor are
-// credentials that it refuses.
+// that may not be created is an error; anything else (Kafka away, credentials
+// refused) passes or is put right, so it is logged and tried again.
 func AwaitTopics(ctx context.Context, kafka Topics, settings Kafka, log *zap.Logger) error {
 	topics := []string{settings.RequestTopic(), settings.DeadLetterTopic()}
 	for {
 		err := kafka.Ping(ctx)
 		if err == nil {
 			err = kafka.EnsureTopics(ctx, topics, settings.TopicPartitions, settings.TopicsCreate)
-			if !errors.Is(err, stream.ErrRefused) {
-				return err
-			}
 		}
-		if errors.Is(err, stream.ErrRefused) {
+		var missing *stream.MissingTopicError
+		switch {
+		case err == nil, errors.As(err, &missing):
+			return err
+		case errors.Is(err, stream.ErrRefused):
 			log.Error("kafka refuses our credentials; trying again", zap.Error(err))
-		} else {
+		default:
 			log.Warn("kafka is away; trying again", zap.Error(err))
 		}
 		select {

@@ -185,7 +185,7 @@ func TestAwaitTopics(t *testing.T) {
 	require.Equal(t, []string{"p.coursebatch.certificate.request", "p.coursebatch.certificate.failed"}, waits.ensured)
 	require.True(t, waits.created)
 
-	missing := errors.New("topic p.x does not exist")
+	missing := &stream.MissingTopicError{Topics: []string{"p.x"}}
 	require.ErrorIs(t, AwaitTopics(t.Context(), &topics{missing: missing}, k, zap.NewNop()), missing)
 
 	ctx, stop := context.WithCancel(t.Context())

@@ -79,6 +79,13 @@ func (c *Connection) Ping(ctx context.Context) error {
 	return c.explain(err)
 }
 
+// MissingTopicError says which topics do not exist and may not be created.
+type MissingTopicError struct{ Topics []string }
+
+func (e *MissingTopicError) Error() string {
+	return fmt.Sprintf("topic %s does not exist; create it, or set TOPICS_CREATE=true", strings.Join(e.Topics, ", "))
+}
+
 // EnsureTopics checks that topics exist. With create, the missing ones are
 // created with this many partitions and as many replicas as the cluster has
 // brokers, at most three; otherwise a missing topic is an error that names it.
@@ -95,7 +102,7 @@ func (c *Connection) EnsureTopics(ctx context.Context, topics []string, partitio
 		return nil
 	}
 	if !create {
-		return fmt.Errorf("topic %s does not exist; create it, or set TOPICS_CREATE=true", strings.Join(missing, ", "))
+		return &MissingTopicError{Topics: missing}
 	}
 	return c.createTopics(ctx, missing, partitions, min(len(metadata.Brokers), 3))
 }
