@@ -35,7 +35,8 @@ help: ## print this help
 # it and its exit code is ours. (`go run` would stand in between.)
 .PHONY: run
 run: ## run everything on this machine: broker, simulated platform, both programs (ARGS=...)
-	@CGO_ENABLED=0 $(GO) build -buildvcs=false -o bin/ecreds-local ./cmd/ecreds-local
+	@echo "Building; the first time takes about a minute."
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/ecreds-local ./cmd/ecreds-local
 	@exec bin/ecreds-local $(ARGS)
 
 # -count=1: what `make test` reports has run now, never out of the cache.

@@ -141,6 +141,11 @@ func (l *local) watch(ctx context.Context, out io.Writer, id string) (job, error
 // summarise tells what became of everybody.
 func (l *local) summarise(ctx context.Context, out io.Writer, j job, took time.Duration) error {
 	issued := j.Counts["issued"]
+	if before := j.SkippedBy["already_issued"]; j.Eligible == 0 && before > 0 {
+		fmt.Fprintf(out, "\n  Everybody who completed this batch was issued before (%d learners): nobody gets a second certificate.\n"+
+			"  Remove the folder %s to begin afresh.\n", before, l.folder.path)
+		return nil
+	}
 	fmt.Fprintf(out, "\n  issued         %d of %d eligible in %.1f s", issued, j.Eligible, took.Seconds())
 	if issued > 0 {
 		fmt.Fprintf(out, " (%.0f a second)", float64(issued)/took.Seconds())
@@ -203,7 +208,7 @@ func (l *local) finishedCertificate(ctx context.Context, id string) (string, err
 func (l *local) suggest(out io.Writer) {
 	body := fmt.Sprintf(handbookBody, simulator.LargeBatch, simulator.LargeCourse, simulator.DemoCertificate)
 	fmt.Fprintf(out, "\nissue the next batch (%d learners):\n\n%s\n\nand watch it:\n\n"+
-		"curl -s http://%s/v1/course/batch/cert/jobs/<jobId>\n\nCtrl-C stops everything; data stays in %s\n",
+		"curl -s \"http://%s/v1/course/batch/cert/jobs/$JOB\"    # the jobId of the answer\n\nCtrl-C stops everything; data stays in %s\n",
 		simulator.LargeBatchSize, l.curl(body), l.api.Addr(), l.folder.path)
 }
 

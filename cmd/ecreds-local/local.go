@@ -69,7 +69,7 @@ func (l *local) startPlatform() (err error) {
 		Era: simulator.Era(l.config.Era), Ports: l.config.platformPorts(), DataDir: l.folder.file("platform"), Log: log,
 	})
 	if err != nil {
-		return fmt.Errorf("simulated platform: %w", err)
+		return program.Refuse("PLATFORM_PORTS", "%v; choose another first of five ports", err)
 	}
 	if err := l.platform.Load(simulator.DemoDataset(l.platform.URLs().Files)); err != nil {
 		return fmt.Errorf("simulated platform: load the seed data: %w", err)
@@ -99,7 +99,7 @@ func (l *local) apiConfig() api.Config {
 		Kafka: l.kafkaSettings(), Ledger: l.ledgerSettings(), Enrolments: l.enrolmentSettings(),
 		Content:  program.Content{ContentServiceURL: l.platform.URLs().ContentService},
 		Log:      program.Log{Level: "info", Format: "json"},
-		HTTPAddr: loopback(l.config.APIPort), PublishAhead: 10_000, MaxBodyBytes: 1 << 20,
+		HTTPAddr: loopback(l.config.APIPort), HTTPAddrSetting: "API_PORT", PublishAhead: 10_000, MaxBodyBytes: 1 << 20,
 	}
 }
 
@@ -111,7 +111,7 @@ func (l *local) consumerConfig() consumer.Config {
 		Log:                 program.Log{Level: "info", Format: "json"},
 		KafkaSessionTimeout: 6 * time.Second,
 		CertServiceURL:      urls.CertService, CertServiceTimeout: 80 * time.Second, LearnerServiceURL: urls.LearnerService,
-		HTTPAddr: loopback(l.config.ConsumerPort), Concurrency: l.config.Concurrency, StepAttempts: 3,
+		HTTPAddr: loopback(l.config.ConsumerPort), HTTPAddrSetting: "CONSUMER_PORT", Concurrency: l.config.Concurrency, StepAttempts: 3,
 		// Somebody is watching: failures should be final within seconds.
 		RetryDelays:  []time.Duration{time.Second, 3 * time.Second},
 		DrainTimeout: 15 * time.Second, CrashLimit: 3, NotifyInDoubt: "resend", TimeZone: "Asia/Kolkata",

@@ -42,7 +42,7 @@ func TestOnceIssuesTheSeededBatch(t *testing.T) {
 	// Data survives a restart: nobody is issued twice.
 	out, err = runOnce(t, "--once", "--data-dir", folder)
 	require.NoError(t, err, "%s", out)
-	require.Contains(t, out, "already_issued 476")
+	require.Contains(t, out, "was issued before (476 learners)")
 }
 
 func TestOnceFailsWhenSomebodyEligibleIsNotIssued(t *testing.T) {
@@ -117,10 +117,10 @@ func TestRefusals(t *testing.T) {
 		says []string
 	}{
 		"folder in use":       {[]string{"--data-dir", locked}, []string{"DATA_DIR", locked, "in use"}},
-		"API port taken":      {[]string{"--api-port", port}, []string{"issuer-api", "127.0.0.1:" + port, "taken"}},
-		"consumer port taken": {[]string{"--consumer-port", port}, []string{"cert-consumer", "127.0.0.1:" + port, "taken"}},
+		"API port taken":      {[]string{"--api-port", port}, []string{"API_PORT", "127.0.0.1:" + port, "taken"}},
+		"consumer port taken": {[]string{"--consumer-port", port}, []string{"CONSUMER_PORT", "127.0.0.1:" + port, "taken"}},
 		"broker port taken":   {[]string{"--kafka-port", port}, []string{"KAFKA_PORT", port, "taken"}},
-		"platform port taken": {[]string{"--platform-ports", strconv.Itoa(number)}, []string{port}},
+		"platform port taken": {[]string{"--platform-ports", strconv.Itoa(number)}, []string{"PLATFORM_PORTS", port}},
 		"no concurrency":      {[]string{"--concurrency", "0"}, []string{"CONCURRENCY"}},
 		"unknown era":         {[]string{"--era", "4"}, []string{"era"}},
 	} {

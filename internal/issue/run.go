@@ -225,6 +225,7 @@ func (r *run) conclude(ctx context.Context, name Step, err error) Outcome {
 		// others from theirs.
 		return r.retryLater(ctx, name, failure, 0)
 	case failure.Verdict == Outage:
+		r.describe(name, failure) // so that people see what it waits for
 		return r.giveUp(ctx, err)
 	case failure.Verdict == Permanent:
 		return r.fail(ctx, name, failure, ClassPermanent)

@@ -86,14 +86,15 @@ func Version() string {
 	return info.Main.Version
 }
 
-// Listen takes an address, so that a taken port is an error at start.
-func Listen(ctx context.Context, address string) (net.Listener, error) {
+// Listen takes an address, so that a taken port is an error at start that names
+// the setting which chose it.
+func Listen(ctx context.Context, setting, address string) (net.Listener, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, refuse("HTTP_ADDR", "%s is taken by another program; choose another address", address)
+		return nil, refuse(setting, "%s is taken by another program; choose another", address)
 	}
 	if err != nil {
-		return nil, refuse("HTTP_ADDR", "%v", err)
+		return nil, refuse(setting, "%v", err)
 	}
 	return listener, nil
 }
@@ -170,6 +171,8 @@ func AwaitTopics(ctx context.Context, kafka Topics, settings Kafka, log *zap.Log
 		}
 		var missing *stream.MissingTopicError
 		switch {
+		case ctx.Err() != nil:
+			return nil
 		case err == nil, errors.As(err, &missing):
 			return err
 		case errors.Is(err, stream.ErrRefused):

@@ -91,18 +91,18 @@ func TestHelpIsShownAndNothingIsStarted(t *testing.T) {
 }
 
 func TestATakenAddressIsOneLine(t *testing.T) {
-	listener, err := Listen(t.Context(), "127.0.0.1:0")
+	listener, err := Listen(t.Context(), "API_PORT", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, listener.Close()) }()
-	_, err = Listen(t.Context(), listener.Addr().String())
-	require.ErrorContains(t, err, "HTTP_ADDR")
+	_, err = Listen(t.Context(), "API_PORT", listener.Addr().String())
+	require.ErrorContains(t, err, "API_PORT (--api-port)")
 	require.ErrorContains(t, err, listener.Addr().String()+" is taken")
 }
 
 // TestServeFinishesRequestsInHand stops a server while a request is being
 // answered.
 func TestServeFinishesRequestsInHand(t *testing.T) {
-	listener, err := Listen(t.Context(), "127.0.0.1:0")
+	listener, err := Listen(t.Context(), "HTTP_ADDR", "127.0.0.1:0")
 	require.NoError(t, err)
 	arrived, release := make(chan struct{}), make(chan struct{})
 	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {

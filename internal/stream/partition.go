@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -246,7 +247,7 @@ func (p *partition) head(l lane) (kafka.Message, bool) {
 // work offers an event to the handler until it is at rest; false = it was
 // given up, for the partition went away or the program stops.
 func (p *partition) work(message kafka.Message) bool {
-	for {
+	for holds := 0; ; holds++ {
 		if !p.c.begin(p) {
 			return false
 		}
@@ -257,7 +258,7 @@ func (p *partition) work(message kafka.Message) bool {
 			return true
 		}
 		// A held event has given up its place: waiting costs nobody anything.
-		if !sleep(p.fetch, outcome.HoldFor) {
+		if !sleep(p.fetch, holdFor(outcome.HoldFor, holds)) {
 			return false
 		}
 	}
@@ -280,4 +281,17 @@ func (p *partition) behind(records int64) {
 	if p.fetch.Err() == nil {
 		p.c.Metrics.behind(p.c.Topic, p.id, records)
 	}
+}
+
+// maxHold is the longest wait that repeated holds of one event grow to: events
+// keep being fetched while others are held, and thousands that ask again every
+// two seconds would themselves be the load of an outage.
+const maxHold = 15 * time.Second
+
+// holdFor is the wait before an event is offered again that was held so many
+// times before: doubling, up to maxHold unless the handler asked for more, and
+// spread so that events held together do not come back together.
+func holdFor(asked time.Duration, holds int) time.Duration {
+	wait := max(asked, min(asked<<min(holds, 4), maxHold))
+	return wait/2 + rand.N(wait/2+1)
 }

@@ -68,7 +68,7 @@ func New(ctx context.Context, config Config, logTo io.Writer) (*App, error) {
 	if a.kafka, err = config.Kafka.Connect("cert-consumer"); err != nil {
 		return nil, err
 	}
-	if a.listener, err = program.Listen(ctx, config.HTTPAddr); err != nil {
+	if a.listener, err = program.Listen(ctx, config.HTTPAddrSetting, config.HTTPAddr); err != nil {
 		return nil, err
 	}
 	a.ledger, err = ledger.Open(ctx, ledger.Config{

@@ -26,20 +26,23 @@ type Config struct {
 	LearnerServiceURL  string        `env:"LEARNER_SERVICE_URL,sunbird_user_service_api_base_url" group:"Sunbird services:" required:"" placeholder:"URL" help:"Learner service."`
 	NotifierURL        string        `env:"NOTIFIER_URL" group:"Sunbird services:" placeholder:"URL" help:"Where e-mail and SMS are sent; by default the learner service."`
 
-	HTTPAddr      string          `name:"http-addr" env:"HTTP_ADDR" default:":9001" help:"Address for health and metrics."`
-	Concurrency   int             `env:"CONCURRENCY" group:"Work:" default:"256" help:"Events in flight in this process."`
-	StepAttempts  int             `env:"STEP_ATTEMPTS" group:"Work:" default:"3" help:"Calls of a step in one go."`
-	RetryDelays   []time.Duration `env:"RETRY_DELAYS" group:"Work:" default:"30s,5m,1h" help:"Waits before each later go of a step; then it is a dead letter."`
-	DrainTimeout  time.Duration   `env:"DRAIN_TIMEOUT" group:"Work:" default:"85s" help:"For work in flight when the program stops: the longest call and 5 s."`
-	CrashLimit    int             `env:"CRASH_LIMIT" group:"Work:" default:"3" help:"An event in flight at so many deaths of its process is a dead letter; 0 = never."`
-	NotifyInDoubt string          `env:"NOTIFY_IN_DOUBT" group:"Work:" default:"resend" enum:"resend,skip" help:"A notification that may have left when its process died: ${enum}."`
-	TimeZone      string          `env:"TIME_ZONE" group:"Work:" default:"Asia/Kolkata" help:"Zone of the dates on certificates and in messages."`
-	SMSText       string          `name:"sms-text" env:"SMS_TEXT" group:"Work:" placeholder:"TEXT" help:"Text of an SMS, with @@TRAINING_NAME@@ and @@HELD_DATE@@."`
+	HTTPAddr string `name:"http-addr" env:"HTTP_ADDR" default:":9001" help:"Address for health and metrics."`
+	// HTTPAddrSetting is the setting that chose HTTPAddr, to be named when it is
+	// taken.
+	HTTPAddrSetting string          `kong:"-"`
+	Concurrency     int             `env:"CONCURRENCY" group:"Work:" default:"256" help:"Events in flight in this process."`
+	StepAttempts    int             `env:"STEP_ATTEMPTS" group:"Work:" default:"3" help:"Calls of a step in one go."`
+	RetryDelays     []time.Duration `env:"RETRY_DELAYS" group:"Work:" default:"30s,5m,1h" help:"Waits before each later go of a step; then it is a dead letter."`
+	DrainTimeout    time.Duration   `env:"DRAIN_TIMEOUT" group:"Work:" default:"85s" help:"For work in flight when the program stops: the longest call and 5 s."`
+	CrashLimit      int             `env:"CRASH_LIMIT" group:"Work:" default:"3" help:"An event in flight at so many deaths of its process is a dead letter; 0 = never."`
+	NotifyInDoubt   string          `env:"NOTIFY_IN_DOUBT" group:"Work:" default:"resend" enum:"resend,skip" help:"A notification that may have left when its process died: ${enum}."`
+	TimeZone        string          `env:"TIME_ZONE" group:"Work:" default:"Asia/Kolkata" help:"Zone of the dates on certificates and in messages."`
+	SMSText         string          `name:"sms-text" env:"SMS_TEXT" group:"Work:" placeholder:"TEXT" help:"Text of an SMS, with @@TRAINING_NAME@@ and @@HELD_DATE@@."`
 }
 
 // ParseConfig reads the settings from flags and environment.
 func ParseConfig(args []string, stdout, stderr io.Writer) (Config, error) {
-	var config Config
+	config := Config{HTTPAddrSetting: "HTTP_ADDR"}
 	err := program.Parse("cert-consumer",
 		"Works certificate requests off Kafka: generates, registers and announces one certificate for each.",
 		&config, args, stdout, stderr)

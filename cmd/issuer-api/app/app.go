@@ -60,7 +60,7 @@ func New(ctx context.Context, config Config, logTo io.Writer) (*App, error) {
 	if err := a.connect(); err != nil {
 		return nil, err
 	}
-	if a.listener, err = program.Listen(ctx, config.HTTPAddr); err != nil {
+	if a.listener, err = program.Listen(ctx, config.HTTPAddrSetting, config.HTTPAddr); err != nil {
 		return nil, err
 	}
 	a.ledger, err = ledger.Open(ctx, ledger.Config{

@@ -14,15 +14,18 @@ type Config struct {
 	program.Content    `group:"Sunbird services:"`
 	program.Log        `group:"Log:"`
 
-	HTTPAddr     string `name:"http-addr" env:"HTTP_ADDR" default:":9000" help:"Address to listen on."`
-	AuthMode     string `env:"AUTH_MODE" enum:",off" default:"" placeholder:"off" help:"How callers are authenticated: off. Must be set to listen beyond loopback."`
-	PublishAhead int    `env:"PUBLISH_AHEAD" default:"10000" help:"Events of one job in Kafka at once; 0 = no limit."`
-	MaxBodyBytes int64  `env:"MAX_BODY_BYTES" default:"1048576" help:"Largest request body, in bytes."`
+	HTTPAddr string `name:"http-addr" env:"HTTP_ADDR" default:":9000" help:"Address to listen on."`
+	// HTTPAddrSetting is the setting that chose HTTPAddr, to be named when it is
+	// taken.
+	HTTPAddrSetting string `kong:"-"`
+	AuthMode        string `env:"AUTH_MODE" enum:",off" default:"" placeholder:"off" help:"How callers are authenticated: off. Must be set to listen beyond loopback."`
+	PublishAhead    int    `env:"PUBLISH_AHEAD" default:"10000" help:"Events of one job in Kafka at once; 0 = no limit."`
+	MaxBodyBytes    int64  `env:"MAX_BODY_BYTES" default:"1048576" help:"Largest request body, in bytes."`
 }
 
 // ParseConfig reads the settings from flags and environment.
 func ParseConfig(args []string, stdout, stderr io.Writer) (Config, error) {
-	var config Config
+	config := Config{HTTPAddrSetting: "HTTP_ADDR"}
 	err := program.Parse("issuer-api",
 		"Accepts requests to issue the certificates of a course batch and dispatches them.", &config, args, stdout, stderr)
 	return config, err

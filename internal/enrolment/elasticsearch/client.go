@@ -83,7 +83,9 @@ func New(c Config) (*Client, error) {
 
 // Batch reads a batch (GET /course-batch/_doc/{id}); false = it does not exist.
 func (c *Client) Batch(ctx context.Context, id issue.BatchID) (issue.Batch, bool, error) {
-	if id == "" {
+	// The platform's ids need no escaping; what does is no batch, and the index
+	// would answer with an error that looks like trouble of its own.
+	if id == "" || url.PathEscape(string(id)) != string(id) || strings.Trim(string(id), ".") == "" {
 		return issue.Batch{}, false, nil
 	}
 	answer, err := c.http.Do(ctx, sunbird.Call{
@@ -175,7 +177,9 @@ var ErrTooManyLearners = errors.New("too many learners for one search")
 
 func checkLearners(filter issue.Filter) error {
 	if n := len(filter.Learners); n > MaxLearners {
-		return fmt.Errorf("%w: %d, at most %d", ErrTooManyLearners, n, MaxLearners)
+		return fmt.Errorf("%w: %w", ErrTooManyLearners, issue.InvalidValueError{
+			Parameter: "userIds", Value: fmt.Sprintf("of %d ids (at most %d)", n, MaxLearners),
+		})
 	}
 	return nil
 }

@@ -84,9 +84,24 @@ func TestIndexNames(t *testing.T) {
 	require.NoError(t, err)
 	_, _, err = client.Learner(t.Context(), batch, "u1")
 	require.NoError(t, err)
-	_, _, _ = client.Batch(t.Context(), "a/b?c")
+	_, _, _ = client.Batch(t.Context(), "0128821148183429120")
 	assert.Equal(t, "/es/enrolments-v2/_search", server.Requests()[0].URI)
-	assert.Equal(t, "/es/batches%2Fx/_doc/a%2Fb%3Fc", server.Requests()[1].URI)
+	assert.Equal(t, "/es/batches%2Fx/_doc/0128821148183429120", server.Requests()[1].URI)
+}
+
+// TestAnIDThatIsNoneIsNoBatch: the index would refuse such an address, which
+// must not look like the index being away.
+func TestAnIDThatIsNoneIsNoBatch(t *testing.T) {
+	t.Parallel()
+	server := sunbirdtest.Serve(t, sunbirdtest.JSON(400, `{}`))
+	client, err := elasticsearch.New(elasticsearch.Config{URL: server.URL, HTTP: sunbirdtest.HTTPClient(t)})
+	require.NoError(t, err)
+	for _, id := range []issue.BatchID{"", "a/b", "..", ".", "/", "./x", "a?b", "a#b", "a b"} {
+		_, found, err := client.Batch(t.Context(), id)
+		require.NoError(t, err, id)
+		require.False(t, found, id)
+	}
+	require.Empty(t, server.Requests())
 }
 
 func TestCount(t *testing.T) {
