@@ -164,17 +164,16 @@ type Topics interface {
 // refused) passes or is put right, so it is logged and tried again.
 func AwaitTopics(ctx context.Context, kafka Topics, settings Kafka, log *zap.Logger) error {
 	topics := []string{settings.RequestTopic(), settings.DeadLetterTopic()}
-	for {
+	for ctx.Err() == nil {
 		err := kafka.Ping(ctx)
 		if err == nil {
 			err = kafka.EnsureTopics(ctx, topics, settings.TopicPartitions, settings.TopicsCreate)
 		}
 		var missing *stream.MissingTopicError
 		switch {
-		case ctx.Err() != nil:
-			return nil
 		case err == nil, errors.As(err, &missing):
 			return err
+		case ctx.Err() != nil: // it says no more than that we are to stop
 		case errors.Is(err, stream.ErrRefused):
 			log.Error("kafka refuses our credentials; trying again", zap.Error(err))
 		default:
@@ -182,8 +181,8 @@ func AwaitTopics(ctx context.Context, kafka Topics, settings Kafka, log *zap.Log
 		}
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-time.After(topicPause):
 		}
 	}
+	return nil
 }
