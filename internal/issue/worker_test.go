@@ -393,6 +393,7 @@ func TestOutage(t *testing.T) {
 				require.Equal(t, Outcome{HoldFor: 7 * time.Second}, w.workEvent(event))
 				require.Zero(t, w.row.Rounds)
 				require.Zero(t, w.row.Attempts, "an outage spends none")
+				require.Equal(t, failure.Reason, w.row.reason, "people see what it waits for")
 				require.Empty(t, w.buried)
 				require.Nil(t, w.row.claim, "who holds an event has no claim")
 				require.True(t, w.row.out)

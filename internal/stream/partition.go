@@ -289,9 +289,10 @@ func (p *partition) behind(records int64) {
 const maxHold = 15 * time.Second
 
 // holdFor is the wait before an event is offered again that was held so many
-// times before: doubling, up to maxHold unless the handler asked for more, and
-// spread so that events held together do not come back together.
+// times before: never less than the handler asked for (which may be what a
+// service asked for), doubling up to maxHold, and spread so that events held
+// together do not come back together.
 func holdFor(asked time.Duration, holds int) time.Duration {
 	wait := max(asked, min(asked<<min(holds, 4), maxHold))
-	return wait/2 + rand.N(wait/2+1)
+	return max(asked, wait/2+rand.N(wait/2+1))
 }

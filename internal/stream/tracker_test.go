@@ -3,6 +3,7 @@ package stream
 import (
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -140,4 +141,19 @@ func FuzzTracker(f *testing.F) {
 		}
 		require.Equal(t, contiguous, passed, "each event gives its place back once")
 	})
+}
+
+// TestHoldsOfOneEventGrow: thousands of held events that ask again every two
+// seconds would be the load of an outage.
+func TestHoldsOfOneEventGrow(t *testing.T) {
+	t.Parallel()
+	for holds, most := range []time.Duration{2, 4, 8, 15, 15, 15} {
+		most *= time.Second
+		for range 100 {
+			wait := holdFor(2*time.Second, holds)
+			require.LessOrEqual(t, wait, most, "hold %d", holds)
+			require.GreaterOrEqual(t, wait, max(most/2, 2*time.Second), "hold %d", holds)
+		}
+	}
+	require.Equal(t, time.Minute, holdFor(time.Minute, 9), "what the handler asks for is kept to")
 }
