@@ -147,8 +147,8 @@ func FuzzTracker(f *testing.F) {
 // seconds would be the load of an outage.
 func TestHoldsOfOneEventGrow(t *testing.T) {
 	t.Parallel()
-	for holds, most := range []time.Duration{2, 4, 8, 15, 15, 15} {
-		most *= time.Second
+	for holds, seconds := range []int{2, 4, 8, 15, 15, 15} {
+		most := time.Duration(seconds) * time.Second
 		for range 100 {
 			wait := holdFor(2*time.Second, holds)
 			require.LessOrEqual(t, wait, most, "hold %d", holds)
