@@ -56,13 +56,13 @@ func BenchmarkChain(b *testing.B) {
 	const learners, concurrency, latency = 20_000, 256, 50 * time.Millisecond
 	for b.Loop() {
 		h := newHouse(b, benchData(learners))
-		services := newDownstream(b, latency)
+		certificates, learnerService := newDownstream(b, latency), newDownstream(b, latency)
 		a := h.startProcess(builtProgram(b, "issuer-api"), append(h.settings(), "PUBLISH_AHEAD=0")...)
 		id := a.issue(handbookBody(benchBatch, benchCourse)).JobID
 		awaitPublished(b, &a.client, learners)
 		w := h.startProcess(builtProgram(b, "cert-consumer"), append(h.settings(),
-			"CONCURRENCY="+strconv.Itoa(concurrency), "CERT_SERVICE_URL="+services.URL, "NOTIFIER_URL="+services.URL,
-			"LEARNER_SERVICE_URL="+services.URL)...)
+			"CONCURRENCY="+strconv.Itoa(concurrency), "CERT_SERVICE_URL="+certificates.URL,
+			"LEARNER_SERVICE_URL="+learnerService.URL)...)
 		rate := steadyRate(b, &a.client, id, learners)
 		b.ReportMetric(cpuTime(b, w.cmd.Process.Pid).Seconds()*1e6/learners, "consumer_CPU_µs/issuance")
 		bound := float64(concurrency) / (3 * latency.Seconds())

@@ -37,6 +37,8 @@ const (
 	// callTimeout bounds a call of the learner service and the notifier, which
 	// give up by themselves after 30 s.
 	callTimeout = 35 * time.Second
+	// lookupsAtOnce are connections beside those of the steps.
+	lookupsAtOnce = 16
 	// minWindow lets a partition go on behind a slow event even when few events
 	// are worked at once.
 	minWindow = 1000
@@ -106,7 +108,7 @@ func (a *App) assemble() error {
 
 // worker connects the core with the services that it calls.
 func (a *App) worker(process string) (*issue.Worker, error) {
-	client := sunbird.NewHTTPClient(a.config.Concurrency)
+	client := sunbird.NewHTTPClient(a.config.Concurrency + lookupsAtOnce)
 	courses, err := content.New(content.Config{URL: a.config.ContentServiceURL, HTTP: client})
 	if err != nil {
 		return nil, err
