@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/pressly/goose/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"modernc.org/sqlite" // also registers the driver "sqlite"
@@ -41,6 +42,9 @@ type Ledger struct {
 // have to: while the log of a killed process is being recovered, or another
 // program migrates.
 const patience = 5 * time.Second
+
+// turnPause is how often a program asks for its turn to open a new file.
+const turnPause = 20 * time.Millisecond
 
 // readers is how many reads run at once; a write never waits for them.
 const readers = 4
@@ -94,6 +98,13 @@ func openFile(path, lock string) (*sql.DB, error) {
 // migrate brings the schema up to date when that is wanted, and refuses one
 // that is not.
 func migrate(ctx context.Context, path string, wanted bool) (err error) {
+	// Two programs may start at once on a new file. Making it a ledger takes locks
+	// that SQLite does not wait for, so one of them waits here.
+	turn := flock.New(path + ".lock")
+	if _, err := turn.TryLockContext(ctx, turnPause); err != nil {
+		return fmt.Errorf("open the ledger %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, turn.Unlock()) }()
 	db, err := openFile(path, "immediate")
 	if err != nil {
 		return err
@@ -108,9 +119,7 @@ func migrate(ctx context.Context, path string, wanted bool) (err error) {
 		return fmt.Errorf("read the migrations: %w", err)
 	}
 	if wanted {
-		// Two programs may start at once on a new file: the second finds the
-		// tables made, which is what it wanted.
-		if _, err := provider.Up(ctx); err != nil && !upToDate(ctx, provider) {
+		if _, err := provider.Up(ctx); err != nil {
 			return fmt.Errorf("bring the ledger %s up to date: %w", path, err)
 		}
 	}
@@ -125,11 +134,6 @@ func migrate(ctx context.Context, path string, wanted bool) (err error) {
 			path, has, needs)
 	}
 	return nil
-}
-
-func upToDate(ctx context.Context, provider *goose.Provider) bool {
-	has, needs, err := provider.GetVersions(ctx)
-	return err == nil && has == needs
 }
 
 // redact tells a wrongly spelt database URL by its scheme alone: a password may
