@@ -33,7 +33,7 @@ func (k Kafka) addTLS(config *stream.ConnectionConfig) error {
 			{"KAFKA_CA_FILE", k.CAFile}, {"KAFKA_CERT_FILE", k.CertFile}, {"KAFKA_KEY_FILE", k.KeyFile},
 		} {
 			if file.path != "" {
-				return refuse(file.name, "it is of no use without KAFKA_TLS=true")
+				return Refuse(file.name, "it is of no use without KAFKA_TLS=true")
 			}
 		}
 		return nil
@@ -55,9 +55,9 @@ func (k Kafka) addCertificate(config *tls.Config) error {
 	case k.CertFile == "" && k.KeyFile == "":
 		return nil
 	case k.KeyFile == "":
-		return refuse("KAFKA_KEY_FILE", "it must be set when KAFKA_CERT_FILE is")
+		return Refuse("KAFKA_KEY_FILE", "it must be set when KAFKA_CERT_FILE is")
 	case k.CertFile == "":
-		return refuse("KAFKA_CERT_FILE", "it must be set when KAFKA_KEY_FILE is")
+		return Refuse("KAFKA_CERT_FILE", "it must be set when KAFKA_KEY_FILE is")
 	}
 	_, certificate, err := certificates("KAFKA_CERT_FILE", k.CertFile)
 	if err != nil {
@@ -65,11 +65,11 @@ func (k Kafka) addCertificate(config *tls.Config) error {
 	}
 	key, err := os.ReadFile(k.KeyFile)
 	if err != nil {
-		return refuse("KAFKA_KEY_FILE", "%v", err)
+		return Refuse("KAFKA_KEY_FILE", "%v", err)
 	}
 	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
-		return refuse("KAFKA_KEY_FILE", "%s is not the key of %s: %v", k.KeyFile, k.CertFile, err)
+		return Refuse("KAFKA_KEY_FILE", "%s is not the key of %s: %v", k.KeyFile, k.CertFile, err)
 	}
 	config.Certificates = []tls.Certificate{pair}
 	return nil
@@ -79,11 +79,11 @@ func (k Kafka) addCertificate(config *tls.Config) error {
 func certificates(name, path string) (*x509.CertPool, []byte, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return nil, nil, refuse(name, "%v", err)
+		return nil, nil, Refuse(name, "%v", err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(content) {
-		return nil, nil, refuse(name, "%s holds no certificate in PEM form", path)
+		return nil, nil, Refuse(name, "%s holds no certificate in PEM form", path)
 	}
 	return pool, content, nil
 }
@@ -105,14 +105,14 @@ func (k Kafka) addCredentials(config *stream.ConnectionConfig) error {
 	case given == "":
 		return nil
 	case missing != "":
-		return refuse(missing, "it must be set when %s is", given)
+		return Refuse(missing, "it must be set when %s is", given)
 	case !k.TLS && !k.SASLWithoutTLS:
-		return refuse("KAFKA_SASL_MECHANISM", "credentials without KAFKA_TLS=true can be read or guessed by others on "+
+		return Refuse("KAFKA_SASL_MECHANISM", "credentials without KAFKA_TLS=true can be read or guessed by others on "+
 			"the network; set it, or KAFKA_SASL_WITHOUT_TLS=true where nobody else is")
 	}
 	var err error
 	if config.SASL, err = stream.SASL(k.SASLMechanism, k.Username, k.Password); err != nil {
-		return refuse("KAFKA_SASL_MECHANISM", "%v", err)
+		return Refuse("KAFKA_SASL_MECHANISM", "%v", err)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ const sampleAfter = 100
 func Logger(settings Log, out io.Writer) (*zap.Logger, error) {
 	level, err := zapcore.ParseLevel(settings.Level)
 	if err != nil {
-		return nil, refuse("LOG_LEVEL", "%v", err)
+		return nil, Refuse("LOG_LEVEL", "%v", err)
 	}
 	config := zap.NewProductionEncoderConfig()
 	config.TimeKey, config.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
@@ -91,10 +91,10 @@ func Version() string {
 func Listen(ctx context.Context, setting, address string) (net.Listener, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, refuse(setting, "%s is taken by another program; choose another", address)
+		return nil, Refuse(setting, "%s is taken by another program; choose another", address)
 	}
 	if err != nil {
-		return nil, refuse(setting, "%v", err)
+		return nil, Refuse(setting, "%v", err)
 	}
 	return listener, nil
 }

@@ -39,13 +39,13 @@ func (k Kafka) DeadLetterTopic() string { return k.TopicPrefix + ".coursebatch.c
 func (k Kafka) Validate() error {
 	for _, broker := range k.Brokers {
 		if _, port, err := net.SplitHostPort(broker); err != nil || port == "" {
-			return refuse("KAFKA_BROKERS", "%q is not host:port", broker)
+			return Refuse("KAFKA_BROKERS", "%q is not host:port", broker)
 		}
 	}
 	if strings.Trim(k.TopicPrefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" || k.TopicPrefix == "" {
-		return refuse("TOPIC_PREFIX", "%q must be letters, digits, dot, dash or underscore", k.TopicPrefix)
+		return Refuse("TOPIC_PREFIX", "%q must be letters, digits, dot, dash or underscore", k.TopicPrefix)
 	}
-	if err := atLeast("TOPIC_PARTITIONS", k.TopicPartitions, 1); err != nil {
+	if err := AtLeast("TOPIC_PARTITIONS", k.TopicPartitions, 1); err != nil {
 		return err
 	}
 	_, err := k.connection("")
@@ -62,10 +62,10 @@ type Ledger struct {
 // Validate refuses what makes no sense.
 func (l Ledger) Validate() error {
 	if !strings.HasPrefix(l.DatabaseURL, "sqlite:") || l.DatabaseURL == "sqlite:" {
-		return refuse("DATABASE_URL", "it must be sqlite:<path of a file>")
+		return Refuse("DATABASE_URL", "it must be sqlite:<path of a file>")
 	}
 	if l.ClaimLapse < time.Second {
-		return refuse("CLAIM_LAPSE", "%v is too short: at least 1s", l.ClaimLapse)
+		return Refuse("CLAIM_LAPSE", "%v is too short: at least 1s", l.ClaimLapse)
 	}
 	return nil
 }
@@ -97,29 +97,25 @@ func (c Content) Validate() error { return CheckURL("CONTENT_SERVICE_URL", c.Con
 func CheckURL(name, text string) error {
 	u, err := url.Parse(text)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return refuse(name, "it must be an absolute http or https address")
-	}
-	return nil
-}
-
-func atLeast(name string, value, least int) error {
-	if value < least {
-		return refuse(name, "%d is too small: at least %d", value, least)
+		return Refuse(name, "it must be an absolute http or https address")
 	}
 	return nil
 }
 
 // AtLeast refuses a number below least, by the setting's name.
-func AtLeast(name string, value, least int) error { return atLeast(name, value, least) }
+func AtLeast(name string, value, least int) error {
+	if value < least {
+		return Refuse(name, "%d is too small: at least %d", value, least)
+	}
+	return nil
+}
 
-// refuse names the setting that makes no sense, as variable and as flag.
-func refuse(name, format string, args ...any) error {
+// Refuse is the error of a setting that makes no sense; it names the setting as
+// variable and as flag.
+func Refuse(name, format string, args ...any) error {
 	flag := "--" + strings.ToLower(strings.ReplaceAll(name, "_", "-"))
 	return fmt.Errorf("%s (%s): %s", name, flag, fmt.Sprintf(format, args...))
 }
-
-// Refuse is the error of a setting that makes no sense.
-func Refuse(name, format string, args ...any) error { return refuse(name, format, args...) }
 
 // Vars are named values for help texts and defaults.
 type Vars map[string]string
@@ -160,7 +156,7 @@ func secretFile(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 	}
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return nil, refuse(name, "%v", err)
+		return nil, Refuse(name, "%v", err)
 	}
 	return strings.TrimSpace(string(content)), nil
 }
