@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -113,6 +114,31 @@ func TestBadDataEndsAsADeadLetter(t *testing.T) {
 		require.Equal(t, id, header(m, "dlq.job-id"))
 		require.Contains(t, string(m.Value), `"userId":"`+userID+`"`)
 	}
+}
+
+// TestABrokenTemplateDeadLettersNobody: a template that fails for everybody
+// stops its own job, which says so, and no other.
+func TestABrokenTemplateDeadLettersNobody(t *testing.T) {
+	h := newHouse(t, simulator.DemoDataset)
+	h.platform.SetFault(simulator.Fault{
+		Operation: "generate", BatchID: simulator.DemoBatch, Status: http.StatusBadRequest,
+		Body: `{"params":{"errmsg":"Invalid value for parameter htmlTemplate."},"responseCode":"CLIENT_ERROR","result":{}}`,
+	})
+	a := h.startAPI()
+	h.startConsumer(func(c *consumer.Config) { c.RetryDelays, c.StepAttempts = nil, 1 })
+	broken := a.issue(handbookBody(simulator.DemoBatch, simulator.DemoCourse)).JobID
+	var j job
+	require.Eventually(t, func() bool {
+		j = a.job(broken)
+		return slices.Contains(j.Reasons, "template")
+	}, patience, 20*time.Millisecond)
+	require.False(t, j.Healthy)
+	require.False(t, j.Done, "it goes on by itself once the template is mended")
+	other := a.awaitDone(a.issue(handbookBody(simulator.RoughBatch, simulator.RoughCourse)).JobID)
+	require.Positive(t, other.Counts["issued"])
+	j = a.job(broken)
+	require.Empty(t, j.FailedBy)
+	require.Zero(t, j.Counts["issued"])
 }
 
 func header(m kafka.Message, key string) string {

@@ -221,6 +221,7 @@ type job struct {
 	Resolved  bool           `json:"resolved"`
 	Done      bool           `json:"done"`
 	Healthy   bool           `json:"healthy"`
+	Reasons   []string       `json:"reasons"`
 }
 
 func (c *client) job(id string) job {

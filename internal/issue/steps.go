@@ -65,6 +65,7 @@ func (r *run) generate(ctx context.Context) error {
 		return err
 	}
 	r.issuance.Made, r.change.Made = &made, &made
+	r.praiseTemplate()
 	return nil
 }
 

@@ -74,7 +74,8 @@ type Checkpoint struct {
 	Message    string
 	Finished   []Finished // steps that ended since the last write: their lines in the history
 	Made       *Certificate
-	Registered bool // certs/add has succeeded
+	Proven     *TemplateUse // that has made it, when the ledger should hear so
+	Registered bool         // certs/add has succeeded
 	Email, SMS ChannelState
 
 	FirstFailure time.Time   // of the step at hand; zero = it has not failed
@@ -141,6 +142,7 @@ type (
 		Adopt(ctx context.Context, standing Job, page FannedOut) error
 		// IndexPoison notes the dead letter of a record that is no event.
 		IndexPoison(ctx context.Context, letter DeadLetter) error
+		TemplateStore
 	}
 
 	// Recipients looks up learners. An unknown one is a [Failure] with
@@ -198,12 +200,13 @@ type WorkerConfig struct {
 // Worker works events off.
 type Worker struct {
 	WorkerConfig
-	steps []step
+	steps     []step
+	templates *templates
 }
 
 // NewWorker makes a worker.
 func NewWorker(config WorkerConfig) *Worker {
-	return &Worker{WorkerConfig: config, steps: wayOfACertificate()}
+	return &Worker{WorkerConfig: config, steps: wayOfACertificate(), templates: newTemplates()}
 }
 
 // Work walks the event's issuance through the steps that it still has before

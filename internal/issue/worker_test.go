@@ -25,7 +25,10 @@ func TestTheWayOfACertificate(t *testing.T) {
 		made := certificateNo(1)
 		require.Empty(t, cmp.Diff([]Checkpoint{
 			{State: Generating, Step: StepGenerate, Attempts: 1},
-			{State: Registering, Step: StepRegister, Attempts: 1, Made: &made, Finished: []Finished{{Generated, 1}}},
+			{
+				State: Registering, Step: StepRegister, Attempts: 1, Made: &made, Finished: []Finished{{Generated, 1}},
+				Proven: &TemplateUse{Job: "job-1", Certificate: merit},
+			},
 			{
 				State: Notifying, Step: StepNotify, Attempts: 1, Registered: true, Finished: []Finished{{Registered, 1}},
 				Email: ChannelSending,

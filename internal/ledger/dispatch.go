@@ -17,19 +17,31 @@ const jobsWithDue = `WITH RECURSIVE waiting (job_id) AS (
 		UNION ALL
 		SELECT (SELECT MIN(i.job_id) FROM issuances i WHERE i.due_at IS NOT NULL AND i.job_id > waiting.job_id)
 		FROM waiting WHERE waiting.job_id IS NOT NULL)
-	SELECT j.id, j.trace_parent, (SELECT COUNT(*) FROM issuances o WHERE o.job_id = j.id AND o.is_out = 1)
+	SELECT j.id, j.trace_parent, (SELECT COUNT(*) FROM issuances o WHERE o.job_id = j.id AND o.is_out = 1),
+		EXISTS (SELECT 1 FROM templates b WHERE b.job_id = j.id AND b.broken_at IS NOT NULL)
 	FROM waiting w JOIN jobs j ON j.id = w.job_id WHERE j.state = 'running' ORDER BY j.created_at, j.id`
 
-const takeDue = `UPDATE issuances SET is_out = 1, dispatch = dispatch + 1, due_at = NULL, taken_at = $2,
-		record_partition = NULL, record_offset = NULL
-	WHERE id IN (SELECT id FROM issuances WHERE job_id = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3)
+// The issuances that are taken, most of the time: those of a job without broken
+// templates.
+const (
+	takeDue = takeOf + `job_id = $1 AND due_at <= $2` + takeLimit
+	// Generate is what a broken template fails; who has his certificate goes on.
+	takeWhole = takeOf + `job_id = $1 AND due_at <= $2 AND (step NOT IN ('', 'generate')
+		OR certificate NOT IN (SELECT certificate FROM templates WHERE job_id = $1 AND broken_at IS NOT NULL))` + takeLimit
+	takeProbe = takeOf + `job_id = $1 AND due_at <= $2 AND step IN ('', 'generate') AND certificate = $4` + takeLimit
+
+	takeOf = `UPDATE issuances SET is_out = 1, dispatch = dispatch + 1, due_at = NULL, taken_at = $2,
+		record_partition = NULL, record_offset = NULL WHERE id IN (SELECT id FROM issuances WHERE `
+	takeLimit = ` ORDER BY due_at LIMIT $3)
 	RETURNING id, user_id, batch_id, course_id, certificate, completed_on, dispatch, revision`
+)
 
 // turn is one job that has something due.
 type turn struct {
 	job         issue.JobID
 	traceParent string
 	out         int
+	broken      bool // one of its templates is
 }
 
 // TakeDue implements [issue.DispatchStore]. Jobs share the limit evenly; what
@@ -71,18 +83,36 @@ func (l *Ledger) turns(ctx context.Context) ([]turn, error) {
 	var turns []turn
 	err = eachRow(rows, func(scan func(...any) error) error {
 		var t turn
-		err := scan(&t.job, &t.traceParent, &t.out)
+		err := scan(&t.job, &t.traceParent, &t.out, &t.broken)
 		turns = append(turns, t)
 		return err
 	})
 	return turns, err
 }
 
+// take takes up to n of what is due of a job. Of a broken template that is one
+// learner now and then, another each time: who failed waits, so he comes last.
 func (t *transaction) take(turn turn, n int, events *[]issue.Event) error {
 	if n <= 0 {
 		return nil
 	}
-	return t.rows(takeDue, []any{turn.job, t.at, n}, func(scan func(...any) error) error {
+	if !turn.broken {
+		return t.takeBy(takeDue, turn, events, turn.job, t.at, n)
+	}
+	certificates, err := t.probes(turn.job)
+	if err != nil {
+		return err
+	}
+	for _, certificate := range certificates {
+		if err := t.takeBy(takeProbe, turn, events, turn.job, t.at, 1, certificate); err != nil {
+			return err
+		}
+	}
+	return t.takeBy(takeWhole, turn, events, turn.job, t.at, n)
+}
+
+func (t *transaction) takeBy(statement string, turn turn, events *[]issue.Event, args ...any) error {
+	return t.rows(statement, args, func(scan func(...any) error) error {
 		var completed int64
 		event := issue.Event{Job: turn.job, TraceParent: turn.traceParent}
 		err := scan(&event.Issuance, &event.Learner, &event.Batch, &event.Course, &event.Certificate, &completed,

@@ -93,7 +93,8 @@ func (t *transaction) jobOfKey(key, fingerprint string) (issue.Job, error) {
 }
 
 const selectJob = `SELECT id, batch_id, course_id, certificates, filter, re_issue, state, eligible, estimate, resolved,
-	read_to, created_by, created_at, trace_parent, issued, moved_at FROM jobs`
+	read_to, created_by, created_at, trace_parent, issued, moved_at,
+	EXISTS (SELECT 1 FROM templates b WHERE b.job_id = jobs.id AND b.broken_at IS NOT NULL) FROM jobs`
 
 // scanJob reads a row of selectJob; extras are what only progress shows.
 func scanJob(scan func(...any) error) (issue.Job, jobExtras, error) {
@@ -104,7 +105,8 @@ func scanJob(scan func(...any) error) (issue.Job, jobExtras, error) {
 		created, moved       int64
 	)
 	err := scan(&job.ID, &job.Batch, &job.Course, &certificates, &filter, &job.ReIssue, &job.State, &job.Eligible,
-		&job.Estimate, &job.Resolved, &job.Cursor, &job.CreatedBy, &created, &job.TraceParent, &extras.issued, &moved)
+		&job.Estimate, &job.Resolved, &job.Cursor, &job.CreatedBy, &created, &job.TraceParent, &extras.issued, &moved,
+		&extras.broken)
 	if err != nil {
 		return job, extras, err
 	}
@@ -121,6 +123,7 @@ func scanJob(scan func(...any) error) (issue.Job, jobExtras, error) {
 type jobExtras struct {
 	issued  int
 	movedAt time.Time
+	broken  bool // one of its templates is
 }
 
 // Unresolved implements [issue.FanOutStore].

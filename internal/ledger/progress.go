@@ -31,7 +31,7 @@ func (l *Ledger) Job(ctx context.Context, id issue.JobID) (issue.JobProgress, bo
 	if err != nil || !found {
 		return progress, false, away(err)
 	}
-	progress.Issued = extras.issued
+	progress.Issued, progress.Broken = extras.issued, extras.broken
 	if err := l.readCounts(ctx, &progress); err != nil {
 		return progress, false, away(err)
 	}

@@ -17,7 +17,9 @@ func TestSQLite(t *testing.T) {
 // suite is what every store promises. Each test has a ledger of its own.
 func suite(t *testing.T, open func(t *testing.T) *Ledger) {
 	t.Helper()
-	for _, part := range []map[string]func(house){jobTests(), reIssueTests(), dispatchTests(), workTests(), progressTests()} {
+	for _, part := range []map[string]func(house){
+		jobTests(), reIssueTests(), dispatchTests(), workTests(), templateTests(), progressTests(),
+	} {
 		for _, name := range slices.Sorted(maps.Keys(part)) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -143,6 +143,11 @@ func (t *transaction) checkpoint(c issue.Checkpoint) error {
 		return err
 	}
 	t.writeHistory(c)
+	if c.Proven != nil {
+		if err := t.templateProven(*c.Proven); err != nil {
+			return err
+		}
+	}
 	if c.DeadLetter != nil {
 		if err := t.indexDeadLetter(*c.DeadLetter, c.Claim.Issuance); err != nil {
 			return err
