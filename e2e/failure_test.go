@@ -212,14 +212,14 @@ func TestKilledAnywhere(t *testing.T) {
 	a.kill() // in the midst of fanning out
 	for kill := range 3 {
 		a = h.startProcess(builtProgram(t, "issuer-api"), h.settings()...)
-		w := h.startProcess(builtProgram(t, "cert-consumer"), h.settings()...)
+		w := h.startProcess(builtProgram(t, "cert-consumer"), append(h.settings(), "CRASH_LIMIT=0")...)
 		reached := (kill + 1) * learners / 5
 		require.Eventually(t, func() bool { return len(h.platform.Registered()) >= reached }, patience, time.Millisecond)
 		w.kill()
 		a.kill()
 	}
 	a = h.startProcess(builtProgram(t, "issuer-api"), h.settings()...)
-	h.startProcess(builtProgram(t, "cert-consumer"), h.settings()...)
+	h.startProcess(builtProgram(t, "cert-consumer"), append(h.settings(), "CRASH_LIMIT=0")...)
 	finished := a.awaitDone(id)
 	require.Equal(t, learners, finished.Counts["issued"])
 	require.Empty(t, finished.FailedBy)

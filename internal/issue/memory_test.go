@@ -59,11 +59,11 @@ func newMemory(log *[]string) *memory {
 	return &memory{rows: map[IssuanceID]*row{}, living: map[string]bool{}, letters: map[string]DeadLetter{}, fares: map[TemplateUse]*fare{}, log: log}
 }
 
-// add queues an issuance.
-func (m *memory) add(learner LearnerID, certificate string) *row {
-	id := NewIssuanceID("batch-1", learner, certificate)
+// add queues a learner's issuance.
+func (m *memory) add(learner LearnerID) *row {
+	id := NewIssuanceID("batch-1", learner, merit)
 	m.rows[id] = &row{Issuance: Issuance{
-		ID: id, Batch: "batch-1", Learner: learner, Course: "do_1", Certificate: certificate, Job: "job-1", Revision: 1,
+		ID: id, Batch: "batch-1", Learner: learner, Course: "do_1", Certificate: merit, Job: "job-1", Revision: 1,
 		State: Queued, CompletedOn: time.Date(2019, 8, 20, 20, 0, 0, 0, time.UTC),
 		Email: ChannelPending, SMS: ChannelPending,
 	}, due: time.Now(), last: 1}

@@ -58,7 +58,7 @@ func newModel(seed uint64) *model {
 	m.resend = m.random.IntN(2) == 0
 	m.faults = []int{0, 5, 30}[m.random.IntN(3)]
 	for i := range 2 + m.random.IntN(4) {
-		r := m.add(LearnerID(fmt.Sprint("u", i)), merit)
+		r := m.add(LearnerID(fmt.Sprint("u", i)))
 		if m.random.IntN(3) == 0 {
 			r.last = 2 // a re-issue is asked for already
 		}

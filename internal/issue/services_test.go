@@ -106,7 +106,7 @@ func inWorld(t *testing.T, test func(w *world)) {
 			CrashLimit: 3, ResendInDoubt: true, Zone: time.FixedZone("IST", 5*3600+1800),
 			Metrics: NewWorkMetrics(w.registry), Log: zap.New(core),
 		})
-		w.row = w.store.add("u1", merit)
+		w.row = w.store.add("u1")
 		w.proven(true)
 		test(w)
 		for _, line := range lines.All() {

@@ -24,7 +24,7 @@ func (w *world) failFor(failure *Failure) {
 func (w *world) dispatchMore(n int) []Event {
 	events := []Event{w.store.dispatch(w.row)}
 	for i := range n - 1 {
-		events = append(events, w.store.dispatch(w.store.add(LearnerID(fmt.Sprint("more-", i)), merit)))
+		events = append(events, w.store.dispatch(w.store.add(LearnerID(fmt.Sprint("more-", i)))))
 	}
 	return events
 }

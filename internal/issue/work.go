@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -202,17 +203,30 @@ type Worker struct {
 	WorkerConfig
 	steps     []step
 	templates *templates
+	suspect   chan struct{} // the place of the one suspect that is worked
+	rested    atomic.Int64
 }
 
 // NewWorker makes a worker.
 func NewWorker(config WorkerConfig) *Worker {
-	return &Worker{WorkerConfig: config, steps: wayOfACertificate(), templates: newTemplates()}
+	return &Worker{WorkerConfig: config, steps: wayOfACertificate(), templates: newTemplates(), suspect: make(chan struct{}, 1)}
 }
 
 // Work walks the event's issuance through the steps that it still has before
 // it. It is safe to call for any event at any time in any number of processes.
 // When ctx ends it stops at the next step and puts the event on hold.
 func (w *Worker) Work(ctx context.Context, event Event, bury Bury) Outcome {
+	outcome := w.work(ctx, event, bury)
+	if outcome.AtRest {
+		w.rested.Add(1)
+	}
+	return outcome
+}
+
+// Rested counts the events that came to rest here since the start.
+func (w *Worker) Rested() int64 { return w.rested.Load() }
+
+func (w *Worker) work(ctx context.Context, event Event, bury Bury) Outcome {
 	if event.Number == 0 {
 		return w.adopt(ctx, event)
 	}
@@ -235,7 +249,7 @@ func (w *Worker) Work(ctx context.Context, event Event, bury Bury) Outcome {
 		return w.adopt(ctx, event)
 	default:
 		run := &run{Worker: w, event: event, issuance: issuance, bury: bury, change: Checkpoint{Claim: claim}}
-		return run.work(ctx)
+		return run.beside(ctx)
 	}
 }
 

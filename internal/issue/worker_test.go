@@ -3,6 +3,7 @@ package issue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -948,13 +949,44 @@ func TestPoison(t *testing.T) {
 	})
 }
 
+// One event at whose deaths two processes died is worked at a time, beside the
+// others, so that a third death convicts the right one.
+func TestOneSuspectAtATime(t *testing.T) {
+	inWorld(t, func(w *world) {
+		suspects := []*row{w.row, w.store.add("u2")}
+		innocent := w.store.add("u3")
+		for _, r := range suspects {
+			r.Crashes = 2
+		}
+		generate := w.generate
+		let := make(chan struct{})
+		w.generate = func(ctx context.Context, r GenerateRequest) (Certificate, error) {
+			if r.Recipient.ID != innocent.Learner {
+				<-let
+			}
+			return generate(ctx, r)
+		}
+		first := make(chan Outcome)
+		go func() { first <- w.workEvent(w.store.dispatch(suspects[0])) }()
+		synctest.Wait()
+		second := w.store.dispatch(suspects[1])
+		require.Equal(t, hold(holdAway), w.workEvent(second))
+		require.Zero(t, suspects[1].Attempts)
+		require.Equal(t, atRest, w.workEvent(w.store.dispatch(innocent)), "the others go on")
+		close(let)
+		require.Equal(t, atRest, <-first)
+		require.Equal(t, atRest, w.workEvent(second))
+		require.Equal(t, Notified, suspects[1].State)
+	})
+}
+
 func TestPresence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var told []string
 		store := processes{
 			alive: func(ctx context.Context, p Process) error {
-				told = append(told, "alive "+p.ID)
+				told = append(told, fmt.Sprint("alive ", p.ID, " ", p.Allowed, " ", p.Finished))
 				if len(told) == 2 {
 					return errors.New("away") // is no reason to stop telling it
 				}
@@ -966,12 +998,18 @@ func TestPresence(t *testing.T) {
 				return nil
 			},
 		}
-		w := &Presence{Store: store, Process: Process{ID: "p"}, Every: 5 * time.Second, Log: nopLog()}
+		rested := int64(100)
+		w := &Presence{
+			Store: store, Process: Process{ID: "p", Capacity: 8}, Every: 5 * time.Second, Log: nopLog(),
+			Allowed: func() int { return 1000 }, Rested: func() int64 { rested += 50; return rested },
+		}
 		require.NoError(t, w.Announce(t.Context()))
 		ctx, stop := context.WithTimeout(t.Context(), 17*time.Second)
 		defer stop()
 		require.NoError(t, w.Run(ctx))
-		require.Equal(t, []string{"alive p", "alive p", "alive p", "alive p", "gone p"}, told)
+		require.Equal(t, []string{
+			"alive p 8 0", "alive p 8 50", "alive p 8 50", "alive p 8 50", "gone p",
+		}, told, "its limiters let through no more than it works, and 50 events rested in each five seconds")
 	})
 }
 

@@ -44,25 +44,28 @@ type turn struct {
 	broken      bool // one of its templates is
 }
 
-// TakeDue implements [issue.DispatchStore]. Jobs share the limit evenly; what
-// some of them leave goes to the others, the oldest first.
-func (l *Ledger) TakeDue(ctx context.Context, ahead, limit int) ([]issue.Event, error) {
+// TakeDue implements [issue.DispatchStore]. Jobs share the limit and what may
+// be ahead in all evenly; what some of them leave goes to the others, the oldest
+// first.
+func (l *Ledger) TakeDue(ctx context.Context, ahead issue.Ahead, limit int) ([]issue.Event, error) {
 	defer l.metrics.observe(opDispatch, time.Now())
 	turns, err := l.turns(ctx)
 	if err != nil || len(turns) == 0 {
 		return nil, away(err)
 	}
-	if ahead <= 0 {
-		ahead = math.MaxInt
+	out, err := l.out(ctx, ahead)
+	if err != nil {
+		return nil, away(err)
 	}
+	rounds := shares(turns, out, ahead, limit)
 	var events []issue.Event
 	err = l.writer.do(ctx, func(t *transaction) error {
 		events = events[:0]
 		taken := make([]int, len(turns))
-		for _, share := range []int{max(limit/len(turns), 1), limit} {
+		for _, round := range rounds {
 			for i, turn := range turns {
 				before := len(events)
-				n := min(share, limit-before, ahead-turn.out-taken[i])
+				n := min(round.atOnce, limit-before, round.out-turn.out-taken[i], round.inAll-before)
 				if err := t.take(turn, n, &events); err != nil {
 					return err
 				}
@@ -72,6 +75,43 @@ func (l *Ledger) TakeDue(ctx context.Context, ahead, limit int) ([]issue.Event, 
 		return nil
 	})
 	return events, away(err)
+}
+
+// round bounds what jobs get in one round of turns.
+type round struct {
+	atOnce int // events of one job
+	out    int // of one job's events, with those that are out already
+	inAll  int // events of all rounds so far
+}
+
+// shares says how jobs share, with so many events of all jobs out: first the same
+// for each, at least one, however much others have; then whatever is left for
+// whoever has something due.
+func shares(turns []turn, out int, ahead issue.Ahead, limit int) []round {
+	perJob, inAll := ahead.PerJob, ahead.InAll
+	if perJob <= 0 {
+		perJob = math.MaxInt
+	}
+	if inAll <= 0 {
+		inAll = math.MaxInt
+	}
+	others := out
+	for _, turn := range turns {
+		others -= turn.out
+	}
+	even := max((inAll-max(others, 0))/len(turns), 1)
+	return []round{
+		{atOnce: max(limit/len(turns), 1), out: min(perJob, even), inAll: math.MaxInt},
+		{atOnce: limit, out: perJob, inAll: inAll - out},
+	}
+}
+
+// out counts the events of all jobs that are out, where that matters.
+func (l *Ledger) out(ctx context.Context, ahead issue.Ahead) (n int, err error) {
+	if ahead.InAll > 0 {
+		err = l.reads.QueryRowContext(ctx, `SELECT COUNT(*) FROM issuances WHERE is_out = 1`).Scan(&n)
+	}
+	return n, err
 }
 
 // turns lists the jobs with something due, now or later, oldest first.
@@ -154,15 +194,3 @@ func (t *transaction) dispatched(p issue.Published) (err error) {
 
 // publishAgainAfter is how long an event rests that Kafka refused.
 const publishAgainAfter = time.Second
-
-// Recall implements [issue.DispatchStore].
-func (l *Ledger) Recall(ctx context.Context, takenBefore time.Time) (int, error) {
-	var n int64
-	err := l.writer.do(ctx, func(t *transaction) (err error) {
-		n, err = t.exec(`UPDATE issuances SET is_out = 0, taken_at = NULL, due_at = $2
-			WHERE is_out = 1 AND record_offset IS NULL AND taken_at < $1 AND claim_token IS NULL`,
-			takenBefore.UnixMilli(), t.at)
-		return err
-	})
-	return int(n), away(err)
-}

@@ -18,7 +18,7 @@ func TestSQLite(t *testing.T) {
 func suite(t *testing.T, open func(t *testing.T) *Ledger) {
 	t.Helper()
 	for _, part := range []map[string]func(house){
-		jobTests(), reIssueTests(), dispatchTests(), workTests(), templateTests(), progressTests(),
+		jobTests(), reIssueTests(), dispatchTests(), workTests(), templateTests(), progressTests(), processTests(),
 	} {
 		for _, name := range slices.Sorted(maps.Keys(part)) {
 			t.Run(name, func(t *testing.T) {

@@ -133,8 +133,17 @@ CREATE TABLE processes (
     id         TEXT   PRIMARY KEY,
     name       TEXT   NOT NULL,
     capacity   BIGINT NOT NULL, -- events that it works at once
+    allowed    BIGINT NOT NULL, -- of those, what its limiters let through now
+    finished   BIGINT NOT NULL, -- events in the five seconds before seen_at
     started_at BIGINT NOT NULL,
     seen_at    BIGINT NOT NULL
+);
+
+-- Which process does a task that one alone does.
+CREATE TABLE leases (
+    task   TEXT   PRIMARY KEY,
+    holder TEXT   NOT NULL, -- fresh for each start of a process
+    until  BIGINT NOT NULL
 );
 
 -- Index of the dead-letter topic. The index is the truth.
@@ -203,6 +212,7 @@ DROP TABLE template_doubts;
 DROP TABLE templates;
 DROP TABLE signing_keys;
 DROP TABLE dead_letters;
+DROP TABLE leases;
 DROP TABLE processes;
 DROP TABLE issuance_history;
 DROP TABLE revisions;
