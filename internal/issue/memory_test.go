@@ -174,6 +174,9 @@ func (m *memory) apply(r *row, c Checkpoint) {
 		made := *c.Made
 		r.Made = &made
 	}
+	if c.OldID != nil {
+		r.OldID = *c.OldID
+	}
 	if c.Registered {
 		r.RegisteredAt, r.Issued, r.newest = time.Now(), true, r.Made.ID
 	}

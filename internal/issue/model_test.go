@@ -183,6 +183,7 @@ func (p mortal) Register(_ context.Context, r Registration) (err error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.log = append(p.log, fmt.Sprintf("register %s %s for %q: %v", r.Learner, r.Certificate.ID, r.OldID, err))
+		r.Repeated = false                                           // is not sent
 		p.registered[r.Learner] = append(p.registered[r.Learner], r) // even when its answer is lost
 	})
 	return err

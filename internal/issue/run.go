@@ -24,8 +24,9 @@ type run struct {
 	change    Checkpoint // what the next write will say
 	panics    int
 
-	called      bool // the last try got as far as its call
-	spentBefore int  // attempts of the step before this go
+	refused     []string // certificates that may not be replaced
+	called      bool     // the last try got as far as its call
+	spentBefore int      // attempts of the step before this go
 }
 
 // beside works an event beside the others. One at whose processes' deaths it was

@@ -76,6 +76,7 @@ type Checkpoint struct {
 	Finished   []Finished // steps that ended since the last write: their lines in the history
 	Made       *Certificate
 	Proven     *TemplateUse // that has made it, when the ledger should hear so
+	OldID      *string      // another certificate to be replaced
 	Registered bool         // certs/add has succeeded
 	Email, SMS ChannelState
 

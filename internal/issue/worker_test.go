@@ -133,11 +133,48 @@ func TestRegistrationIsRepeatedIdentically(t *testing.T) {
 		require.Equal(t, Notified, w.row.State)
 		require.Equal(t, 1, w.generated)
 		require.Len(t, w.registrations, 6)
-		for _, r := range w.registrations {
+		for i, r := range w.registrations {
+			require.Equal(t, i > 0, r.Repeated)
+			r.Repeated = false
 			require.Empty(t, cmp.Diff(w.registrations[0], r))
 		}
 		require.Equal(t, "cert-0", w.registrations[0].OldID)
 	})
+}
+
+// The certificate to be replaced is refused: the newest that the enrolment shows
+// is tried, then none; each is stored before it is sent.
+func TestTheOldCertificateIsRefused(t *testing.T) {
+	for name, tt := range map[string]struct {
+		held string
+		want []string
+	}{
+		"a newer one is known": {"cert-7", []string{"cert-0", "cert-7", ""}},
+		"none is known":        {"", []string{"cert-0", ""}},
+		"it is the newest":     {"cert-0", []string{"cert-0", ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.row.OldID = "cert-0"
+				w.enrolment = func(_ context.Context, _ BatchID, l LearnerID) (Enrolment, bool, error) {
+					return Enrolment{Learner: l, Held: []HeldCertificate{{Name: merit, ID: tt.held}}}, true, nil
+				}
+				var sent []string
+				w.register = func(_ context.Context, r Registration) error {
+					require.Equal(t, r.OldID, w.row.OldID, "what is sent is stored")
+					sent = append(sent, r.OldID)
+					if r.OldID == "" {
+						return nil
+					}
+					return &Failure{Verdict: Permanent, Reason: ReasonConflict, HTTPStatus: 400, Message: "no", Err: ErrOldID}
+				}
+				require.Equal(t, atRest, w.work())
+				require.Equal(t, tt.want, sent)
+				require.Equal(t, Notified, w.row.State)
+				require.Equal(t, 1, w.generated)
+			})
+		})
+	}
 }
 
 func TestTransientFailures(t *testing.T) {

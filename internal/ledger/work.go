@@ -142,6 +142,12 @@ func (t *transaction) checkpoint(c issue.Checkpoint) error {
 	if err := t.updateRevision(c, now.state); err != nil {
 		return err
 	}
+	if c.OldID != nil {
+		if _, err := t.exec(`UPDATE revisions SET old_id = $3 WHERE issuance = $1 AND revision = $2`,
+			c.Claim.Row, c.Before.Revision, *c.OldID); err != nil {
+			return err
+		}
+	}
 	t.writeHistory(c)
 	if c.Proven != nil {
 		if err := t.templateProven(*c.Proven); err != nil {
