@@ -145,6 +145,7 @@ func TestRegistrationIsRepeatedIdentically(t *testing.T) {
 // The certificate to be replaced is refused: the newest that the enrolment shows
 // is tried, then none; each is stored before it is sent.
 func TestTheOldCertificateIsRefused(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		held string
 		want []string
