@@ -4,11 +4,9 @@ package elasticsearch_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 
@@ -17,18 +15,9 @@ import (
 
 	"github.com/ecreds/issuer/internal/enrolment/elasticsearch"
 	"github.com/ecreds/issuer/internal/issue"
+	"github.com/ecreds/issuer/internal/parts"
 	"github.com/ecreds/issuer/internal/sunbird/sunbirdtest"
 )
-
-// engine is the address of a real Elasticsearch 7 or OpenSearch.
-func engine(t *testing.T) string {
-	t.Helper()
-	url := os.Getenv("ELASTICSEARCH_TEST_URL")
-	if url == "" {
-		t.Fatal("this test needs a real search engine: start Elasticsearch 7 or OpenSearch and set ELASTICSEARCH_TEST_URL, such as http://127.0.0.1:9200")
-	}
-	return url
-}
 
 // mapping is that of the platform: not dynamic, text analysed as n-grams, each
 // with a lower-cased whole value beside it.
@@ -58,17 +47,11 @@ func send(t *testing.T, method, url, body string) {
 
 // TestRealEngine asks a real engine the same questions as the simulated one.
 func TestRealEngine(t *testing.T) {
-	url := engine(t)
+	url := parts.SharedOpenSearch(t).URL()
 	const learners = 25_000
 	const index = "ecreds-test-user-courses"
 	text := `{"type":"text","analyzer":"cs_index_analyzer","search_analyzer":"keylower","fields":{"raw":{"type":"text","analyzer":"keylower","fielddata":true}}}`
 	send(t, "PUT", url+"/"+index, strings.ReplaceAll(mapping, "TEXT", text))
-	t.Cleanup(func() {
-		request, _ := http.NewRequestWithContext(context.Background(), http.MethodDelete, url+"/"+index, http.NoBody)
-		if response, err := sunbirdtest.HTTPClient(t).Do(request); err == nil {
-			_ = response.Body.Close()
-		}
-	})
 	var bulk bytes.Buffer
 	add := func(user, members string) {
 		fmt.Fprintf(&bulk, "{\"index\":{\"_id\":\"%s_%s\"}}\n{\"batchId\":\"%s\",\"userId\":\"%s\"%s}\n", batch, user, batch, user, members)
