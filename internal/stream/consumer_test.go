@@ -19,7 +19,9 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-func TestT3EventsAreAtRestBeforeTheyAreCommitted(t *testing.T) { onEachBroker(t, 3, eventsAreAtRestBeforeTheyAreCommitted) }
+func TestT3EventsAreAtRestBeforeTheyAreCommitted(t *testing.T) {
+	onEachBroker(t, 3, eventsAreAtRestBeforeTheyAreCommitted)
+}
 
 func eventsAreAtRestBeforeTheyAreCommitted(t *testing.T, s *site) {
 	const each = 300
@@ -242,7 +244,9 @@ func TestT15StartIsFoundWhenTheBrokerIsBack(t *testing.T) {
 	requireCommitted(t, conn, 0, 10)
 }
 
-func TestT19RecordsDeletedBeforeTheStart(t *testing.T) { onEachBroker(t, 1, recordsDeletedBeforeTheStart) }
+func TestT19RecordsDeletedBeforeTheStart(t *testing.T) {
+	onEachBroker(t, 1, recordsDeletedBeforeTheStart)
+}
 
 func recordsDeletedBeforeTheStart(t *testing.T, s *site) {
 	conn := s.connect(t)

@@ -149,7 +149,9 @@ func TestT12StopDoesNotWaitForAJoin(t *testing.T) {
 	require.Less(t, m.stop(t), closeTimeout+3*time.Second)
 }
 
-func TestT12StopLeavesAGroupThatIsBeingJoined(t *testing.T) { onEachBroker(t, 2, stopLeavesAGroupThatIsBeingJoined) }
+func TestT12StopLeavesAGroupThatIsBeingJoined(t *testing.T) {
+	onEachBroker(t, 2, stopLeavesAGroupThatIsBeingJoined)
+}
 
 func stopLeavesAGroupThatIsBeingJoined(t *testing.T, s *site) {
 	conn, other := s.connect(t), s.connect(t)
@@ -197,7 +199,9 @@ func TestStopBeforeTheBrokerAnswers(t *testing.T) {
 	require.Less(t, m.stop(t), 3*closeTimeout)
 }
 
-func TestRestartAfterAKillRepeatsOnlyWhatIsUncommitted(t *testing.T) { onEachBroker(t, 1, restartAfterAKillRepeatsOnlyWhatIsUncommitted) }
+func TestRestartAfterAKillRepeatsOnlyWhatIsUncommitted(t *testing.T) {
+	onEachBroker(t, 1, restartAfterAKillRepeatsOnlyWhatIsUncommitted)
+}
 
 func restartAfterAKillRepeatsOnlyWhatIsUncommitted(t *testing.T, s *site) {
 	const n, concurrency = 400, 8
