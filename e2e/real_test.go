@@ -78,6 +78,7 @@ func (h *house) requireServedOnce(data simulator.Dataset, earned map[string]bool
 }
 
 func TestRealPartsServeEachEligibleLearnerOnce(t *testing.T) {
+	t.Parallel()
 	h, _ := newRealHouse(t, simulator.DemoDataset)
 	data := simulator.DemoDataset(h.platform.URLs().Files)
 	a := h.startProcess(builtProgram(t, "issuer-api"), h.settings()...)
@@ -94,8 +95,10 @@ func TestRealPartsServeEachEligibleLearnerOnce(t *testing.T) {
 }
 
 // TestRealBrokerKilledUnderLoad kills the broker while events are written to it
-// and read from it.
+// and read from it. It may take a minute: events whose acknowledgement was lost
+// are published again only after that time.
 func TestRealBrokerKilledUnderLoad(t *testing.T) {
+	t.Parallel()
 	const learners = 2000
 	h, broker := newRealHouse(t, benchData(learners))
 	for _, operation := range []string{"generate", "certs_add", "email"} {
@@ -110,7 +113,11 @@ func TestRealBrokerKilledUnderLoad(t *testing.T) {
 	broker.Kill(t)
 	require.Less(t, len(h.platform.Registered()), learners, "it dies in the midst of the batch")
 	broker.Restart(t)
+	back, before := time.Now(), len(h.platform.Registered())
+	require.Eventually(t, func() bool { return len(h.platform.Registered()) > before }, patience, 5*time.Millisecond)
+	t.Logf("%d of %d registered when the broker was back; %v to the next", before, learners, time.Since(back))
 	finished := a.awaitDone(id)
+	t.Logf("all done %v after the broker was back", time.Since(back))
 	require.Equal(t, learners, finished.Counts["notified"])
 	data := benchData(learners)(h.platform.URLs().Files)
 	h.requireServedOnce(data, earners(data, benchBatch))

@@ -130,9 +130,20 @@ func (j *journal) requireProgress(tb testing.TB) time.Duration {
 // is joined at once.
 func TestBrokerKilled(t *testing.T) {
 	t.Parallel()
-	broker := parts.Kafka(t)
+	broker := parts.Kafka(t, parts.Set("auto.create.topics.enable", "true"))
 	brokerKilledUnderLoad(t, broker, siteOn(t, broker, kafka.TopicConfig{NumPartitions: 2, ReplicationFactor: 1}))
 	unfinishedWorkOutlivesBrokerAndMember(t, broker, siteOn(t, broker, kafka.TopicConfig{NumPartitions: 1, ReplicationFactor: 1}))
+	realTopicIsNotCreatedByWriting(t, connect(t, broker))
+}
+
+// realTopicIsNotCreatedByWriting has a broker that would create it (T32).
+func realTopicIsNotCreatedByWriting(tb testing.TB, conn *Connection) {
+	tb.Helper()
+	receipt := newPublisherOf(tb, conn, "mistyped").Publish(tb.Context(), kafka.Message{Value: []byte("v")})[0]
+	require.ErrorIs(tb, receipt.Err, kafka.UnknownTopicOrPartition)
+	require.False(tb, receipt.Unknown)
+	var missing *MissingTopicError
+	require.ErrorAs(tb, conn.EnsureTopics(tb.Context(), []string{"mistyped"}, 1, false), &missing)
 }
 
 // brokerKilledUnderLoad has the broker written to and read from. It forgets the
@@ -177,7 +188,8 @@ func unfinishedWorkOutlivesBrokerAndMember(t *testing.T, broker *parts.Broker, s
 	conn := s.connect(t)
 	s.fill(t, conn, 0, n, ownKey)
 	j := s.watch(t, newJournal())
-	m := s.join(t, conn, Config{Handle: j.handler("m", func(_ context.Context, m kafka.Message) Outcome {
+	// Nobody is there to be told that it leaves, so its session must end.
+	m := s.join(t, conn, Config{SessionTimeout: 2 * time.Second, Handle: j.handler("m", func(_ context.Context, m kafka.Message) Outcome {
 		return Outcome{AtRest: m.Offset < n/2, HoldFor: time.Hour}
 	})})
 	s.requireCommitted(t, conn, 0, n/2)
@@ -331,4 +343,40 @@ func TestT19TopicMadeAnewUnderARealReader(t *testing.T) {
 	require.Eventually(t, func() bool { return j.begunAt(0, 3) == 2 }, patience, glimpse, "the new records are worked")
 	s.requireCommitted(t, conn, 0, 4)
 	requireLoud(t, m, 10, 0)
+}
+
+// TestT20HolesOfARealLogAreNoLoss works a compacted log from its beginning.
+func TestT20HolesOfARealLogAreNoLoss(t *testing.T) {
+	t.Parallel()
+	const n, keys = 30, 7
+	s := siteOn(t, parts.SharedKafka(t), kafka.TopicConfig{NumPartitions: 1, ReplicationFactor: 1, ConfigEntries: []kafka.ConfigEntry{
+		{ConfigName: "cleanup.policy", ConfigValue: "compact"},
+		{ConfigName: "segment.ms", ConfigValue: "50"}, // what is being written to is not compacted
+		{ConfigName: "min.cleanable.dirty.ratio", ConfigValue: "0.001"},
+	}})
+	conn := s.connect(t)
+	publisher := s.publisher(t, conn)
+	for i := range n {
+		require.NoError(t, publisher.Publish(t.Context(), kafka.Message{Key: []byte(ownKey(i % keys)), Value: []byte("v")})[0].Err)
+	}
+	require.Eventually(t, func() bool { return firstRecord(t, conn, s.topic) > 0 }, patience, 10*glimpse, "the log is not compacted")
+	j := newJournal()
+	m := s.join(t, conn, Config{Handle: j.handler("m", atOnce)})
+	s.requireCommitted(t, conn, 0, n)
+	require.Less(t, j.begunEvents(), n, "there are holes")
+	require.Zero(t, m.lossesSeen())
+}
+
+// firstRecord is the offset of the first record that is left of a log.
+func firstRecord(tb testing.TB, conn *Connection, topic string) int64 {
+	tb.Helper()
+	response, err := conn.client.Fetch(tb.Context(), &kafka.FetchRequest{Topic: topic, MaxBytes: 1 << 20, MaxWait: time.Second})
+	if err != nil || response.Error != nil {
+		return 0
+	}
+	record, err := response.Records.ReadRecord()
+	if err != nil {
+		return 0
+	}
+	return record.Offset
 }
