@@ -1,6 +1,7 @@
 # Bare `make` prints this file's targets. Needed: Go, make and git; the tests
-# also need a C compiler for the race detector, which `make test` installs where
-# it may. Everything else is built from source at the version tools/go.mod pins.
+# also need a C compiler for the race detector, and `make test` Java, Maven and
+# PostgreSQL for the real parts, all of which are installed where we may.
+# Everything else is built from source at the version tools/go.mod pins.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -23,6 +24,12 @@ GOLANGCI_LINT := bin/tools/golangci-lint
 # rather than hanging.
 GOTEST = CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 10m
 
+# Waits for another apt-get, as often at work on a machine that has just started.
+APT_GET = apt-get -qq -o DPkg::Lock::Timeout=300
+
+# The build tag of tests on real parts (internal/parts).
+REAL = -tags realparts
+
 .PHONY: help
 help: ## print this help
 	@echo "eCreds Issuer. Targets:"
@@ -41,11 +48,11 @@ run: ## run everything on this machine: broker, simulated platform, both program
 
 # -count=1: what `make test` reports has run now, never out of the cache.
 .PHONY: test
-test: modules vet lint race-ready ## everything that must pass: modules, vet, lint, all tests with -race
-	$(GOTEST) -count=1 $(PKG)
+test: modules vet lint race-ready parts ## all that must pass: vet, lint, tests, also on real Kafka and OpenSearch
+	$(GOTEST) $(REAL) -count=1 $(PKG)
 
 .PHONY: unit
-unit: race-ready ## the tests with -race, nothing else (no linter is built)
+unit: race-ready ## the tests that need Go alone, with -race (inner loop: no linter, no real parts)
 	$(GOTEST) $(PKG)
 
 .PHONY: lint
@@ -96,6 +103,7 @@ modules:
 .PHONY: vet
 vet:
 	$(GO) vet ./...
+	$(GO) vet $(REAL) ./...
 
 # The race detector links C code. On a machine where that is our business (root
 # on Debian or Ubuntu) the compiler is installed; elsewhere the one line that
@@ -105,9 +113,30 @@ race-ready:
 	@cc=$$($(GO) env CC) && set -- $$cc; command -v "$$1" >/dev/null && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "Installing a C compiler for the race detector."; \
-		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y gcc libc6-dev; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		$(APT_GET) update && $(APT_GET) install -y gcc libc6-dev; \
 	else \
 		echo "The tests run with the race detector, which needs a C compiler: install it with 'apt-get install gcc libc6-dev' (Debian, Ubuntu), 'dnf install gcc' (Fedora), 'apk add gcc musl-dev' (Alpine) or 'xcode-select --install' (macOS)." >&2; \
+		exit 1; \
+	fi
+
+# The real parts run on the machine's Java and PostgreSQL; their jars the tests
+# fetch by themselves. Whatever package is missing is installed where that is our
+# business; elsewhere the one line that does it is printed. Debian's package
+# would start a database nobody asked for, unless it is told not to.
+.PHONY: parts
+parts: ## install what the real parts need: Java, Maven, PostgreSQL (make test does it)
+	@command -v java >/dev/null && command -v mvn >/dev/null && \
+		{ command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 && exit 0; \
+	packages=$$(cat internal/parts/debian-packages); \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing $$packages for the tests on real parts."; \
+		settings=/etc/postgresql-common/createcluster.conf; \
+		[ -e $$settings ] || { mkdir -p $${settings%/*} && echo "create_main_cluster = false" >$$settings; }; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		$(APT_GET) update && $(APT_GET) install -y --no-install-recommends $$packages; \
+	else \
+		echo "The tests on real parts need Java, Maven and PostgreSQL: as root on Debian or Ubuntu run 'apt-get install -y --no-install-recommends $$packages' ('make unit' needs none of them)." >&2; \
 		exit 1; \
 	fi
 

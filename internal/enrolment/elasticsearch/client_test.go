@@ -13,10 +13,11 @@ import (
 
 	"github.com/ecreds/issuer/internal/enrolment/elasticsearch"
 	"github.com/ecreds/issuer/internal/issue"
+	"github.com/ecreds/issuer/internal/parts"
 	"github.com/ecreds/issuer/internal/sunbird/sunbirdtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(parts.StopAfter(m)) }
 
 const batch issue.BatchID = "0128821148183429120B"
 
