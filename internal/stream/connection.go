@@ -164,3 +164,44 @@ func (c *Connection) bounds(ctx context.Context, topic string, partition int) (f
 	}
 	return 0, 0, c.explain(kafka.UnknownTopicOrPartition)
 }
+
+// ends asks for the ends of the logs of partitions, with one request. One that
+// has no leader now is left out.
+func (c *Connection) ends(ctx context.Context, topic string, partitions []int) (map[int]int64, error) {
+	asked := make([]kafka.OffsetRequest, 0, len(partitions))
+	for _, id := range partitions {
+		asked = append(asked, kafka.LastOffsetOf(id))
+	}
+	response, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{topic: asked}})
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	ends := map[int]int64{}
+	for _, p := range response.Topics[topic] {
+		if p.Error == nil {
+			ends[p.Partition] = p.LastOffset
+		}
+	}
+	return ends, nil
+}
+
+// hasRecord says whether a partition has a record at an offset or above, and
+// gives it out: a log may go on with nothing but the end of a transaction.
+func (c *Connection) hasRecord(ctx context.Context, topic string, partition int, offset int64) bool {
+	response, err := c.client.Fetch(ctx, &kafka.FetchRequest{
+		Topic: topic, Partition: partition, Offset: offset, MinBytes: 1, MaxBytes: 1 << 20,
+		MaxWait: time.Second, IsolationLevel: kafka.ReadCommitted,
+	})
+	if err != nil || response.Error != nil {
+		return false
+	}
+	for {
+		record, err := response.Records.ReadRecord()
+		if err != nil {
+			return false
+		}
+		if record.Offset >= offset {
+			return true
+		}
+	}
+}

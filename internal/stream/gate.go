@@ -1,18 +1,21 @@
 package stream
 
-import (
-	"context"
-	"sync"
-)
+import "sync"
 
-// gate lets fetch loops through while it is open.
+// gate is open or shut, and both can be waited for.
 type gate struct {
 	mu     sync.Mutex
-	opened chan struct{} // closed while the gate is open
 	open   bool
+	opened chan struct{} // closed while the gate is open
+	shut   chan struct{} // closed while it is shut
 }
 
-func newGate() *gate { return &gate{opened: make(chan struct{})} }
+// newGate returns a gate that is shut.
+func newGate() *gate {
+	g := &gate{opened: make(chan struct{}), shut: make(chan struct{})}
+	close(g.shut)
+	return g
+}
 
 func (g *gate) set(open bool) {
 	g.mu.Lock()
@@ -20,21 +23,28 @@ func (g *gate) set(open bool) {
 	switch {
 	case open && !g.open:
 		close(g.opened)
+		g.shut = make(chan struct{})
 	case !open && g.open:
+		close(g.shut)
 		g.opened = make(chan struct{})
 	}
 	g.open = open
 }
 
-// wait returns true once the gate is open, false when ctx ends first.
-func (g *gate) wait(ctx context.Context) bool {
+func (g *gate) isOpen() bool {
 	g.mu.Lock()
-	opened := g.opened
-	g.mu.Unlock()
-	select {
-	case <-opened:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
+	defer g.mu.Unlock()
+	return g.open
+}
+
+func (g *gate) whenOpen() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.opened
+}
+
+func (g *gate) whenShut() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.shut
 }

@@ -15,14 +15,39 @@ func (c *Consumer) newGroup() (*kafka.ConsumerGroup, error) {
 		ID: c.Group, Brokers: c.conn.brokers, Dialer: c.conn.dialer, Topics: []string{c.Topic},
 		HeartbeatInterval: heartbeatInterval, SessionTimeout: c.SessionTimeout, RebalanceTimeout: rebalanceTimeout,
 		JoinGroupBackoff: joinBackoff, WatchPartitionChanges: true, StartOffset: kafka.FirstOffset,
-		ErrorLogger: kafka.LoggerFunc(c.kafkaTrouble),
+		// The second is for a group in which somebody does not know the first.
+		GroupBalancers: []kafka.GroupBalancer{sticky{topic: c.Topic, owned: c.claim}, kafka.RangeGroupBalancer{}},
+		ErrorLogger:    kafka.LoggerFunc(c.kafkaTrouble),
 	})
+}
+
+// belong takes part in the group until ctx ends, under one membership after
+// another: the watch gives up one that hangs. Then it has left the group.
+func (c *Consumer) belong(ctx context.Context) error {
+	for ctx.Err() == nil {
+		group, err := c.newGroup()
+		if err != nil {
+			return fmt.Errorf("join group %s: %w", c.Group, c.conn.explain(err))
+		}
+		membership, leave := context.WithCancel(ctx)
+		c.mu.Lock()
+		c.rejoin, c.heard = leave, time.Now()
+		c.mu.Unlock()
+		c.generations(membership, group)
+		leave()
+		c.closeGroup(context.WithoutCancel(ctx), group)
+		if ctx.Err() == nil {
+			c.forget(ctx)
+		}
+	}
+	return nil
 }
 
 // generations takes part in the group until ctx ends.
 func (c *Consumer) generations(ctx context.Context, group *kafka.ConsumerGroup) {
 	for ctx.Err() == nil {
 		generation, err := group.Next(ctx)
+		c.hear()
 		switch {
 		case err == nil:
 			c.enter(ctx, generation)
@@ -40,6 +65,13 @@ func (c *Consumer) generations(ctx context.Context, group *kafka.ConsumerGroup) 
 			}
 		}
 	}
+}
+
+// hear takes note that the group's own loop goes on.
+func (c *Consumer) hear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard = time.Now()
 }
 
 // refusedPause is the wait before credentials are tried again that were refused:
@@ -104,6 +136,7 @@ func (c *Consumer) assign(generation *kafka.Generation, assigned []kafka.Partiti
 func (c *Consumer) suspend(generation *kafka.Generation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.heard = time.Now()
 	if c.generation == generation {
 		c.gate.set(false)
 	}

@@ -167,7 +167,7 @@ func TestT12StopLeavesAGroupThatIsBeingJoined(t *testing.T) {
 		ID: group, Brokers: other.brokers, Topics: []string{topic}, SessionTimeout: 25 * time.Second,
 	})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return !gateOpen(m.gate) }, patience, glimpse, "the member is joining again")
+	require.Eventually(t, func() bool { return !m.gate.isOpen() }, patience, glimpse, "the member is joining again")
 
 	id := m.current().MemberID
 	require.Less(t, m.stop(t), closeTimeout+3*time.Second)
@@ -182,12 +182,6 @@ func TestT12StopLeavesAGroupThatIsBeingJoined(t *testing.T) {
 	close(stay)
 	require.NoError(t, silent.Close())
 	require.NoError(t, third.Close())
-}
-
-func gateOpen(g *gate) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.open
 }
 
 func TestStopBeforeTheBrokerAnswers(t *testing.T) {

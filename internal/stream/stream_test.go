@@ -327,6 +327,38 @@ func (m *member) requireAssigned(tb testing.TB, partitions int) {
 func (m *member) rebalancesSeen() int { return int(testutil.ToFloat64(m.Metrics.rebalances)) }
 func (m *member) lossesSeen() int     { return int(testutil.ToFloat64(m.Metrics.outOfRange)) }
 
+// shown returns what a metric of the member's holdings shows, by its label
+// partition.
+func (m *member) shown(tb testing.TB, name string) map[string]float64 {
+	tb.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(&m.Metrics.holdings)
+	families, err := registry.Gather()
+	require.NoError(tb, err)
+	values := map[string]float64{}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			partition := ""
+			for _, label := range metric.GetLabel() {
+				if label.GetName() == "partition" {
+					partition = label.GetValue()
+				}
+			}
+			if family.GetName() == name {
+				values[partition] = metric.GetGauge().GetValue()
+			}
+		}
+	}
+	return values
+}
+
+func (m *member) lagShown(tb testing.TB, partition int) int {
+	tb.Helper()
+	lag, ok := m.shown(tb, "ecreds_consumer_lag")[strconv.Itoa(partition)]
+	require.True(tb, ok, "no lag of partition %d is shown", partition)
+	return int(lag)
+}
+
 // owned lists the partitions of a member.
 func (m *member) owned() map[int]bool {
 	m.mu.Lock()
