@@ -40,7 +40,6 @@ type Config struct {
 
 const (
 	heartbeatInterval = time.Second
-	rebalanceTimeout  = 60 * time.Second
 	joinBackoff       = 500 * time.Millisecond
 	commitInterval    = time.Second
 	commitTimeout     = 5 * time.Second
@@ -68,6 +67,7 @@ type Consumer struct {
 	mu         sync.Mutex
 	partitions map[int]*partition
 	generation *kafka.Generation // the last one that was in force
+	memberID   string            // as the group last knew us
 	heard      time.Time         // when the group last said something
 	rejoin     func()            // gives up the membership, for another one; nil = there is none
 	stopping   bool              // no partition is opened any more

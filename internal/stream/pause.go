@@ -22,6 +22,7 @@ const (
 // partition, so that an event which cannot tell does not probe for ever.
 type pause struct {
 	running *gate         // shut while there is a cause
+	turns   int           // given
 	held    chan struct{} // turns of events that were held
 	fresh   chan struct{} // turns of events that have not begun
 	fetch   chan struct{} // turns of fetching a record
@@ -75,17 +76,22 @@ func (p *pause) admit(ctx context.Context, turn <-chan struct{}) (probe, ok bool
 
 func (p *pause) probed() { <-p.probing }
 
-// probe gives one turn: to a held event before a fresh one. When no event is
-// waiting at all, each of so many partitions fetches one record, for which of
-// them has one is not known. Without that, a process whose held events went to
-// another member would stay paused.
+// probe gives one turn: to a held event before a fresh one, but the other way
+// round each third time, since what holds an event may be something else that
+// goes on for longer. When no event is waiting at all, each of so many partitions
+// fetches one record, for which of them has one is not known. Without that, a
+// process whose held events went to another member would stay paused.
 func (p *pause) probe(partitions int) {
 	select {
 	case p.probing <- struct{}{}:
 	default:
 		return
 	}
-	if offer(p.held) || offer(p.fresh) {
+	first, second := p.held, p.fresh
+	if p.turns++; p.turns%3 == 0 {
+		first, second = second, first
+	}
+	if offer(first) || offer(second) {
 		return
 	}
 	<-p.probing

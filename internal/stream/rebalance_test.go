@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"math/rand/v2"
 	"strconv"
 	"sync"
 	"testing"
@@ -195,6 +194,34 @@ func TestT14FailedJoinLeavesNoPhantom(t *testing.T) {
 	}
 }
 
+// The library leaves the group then, once, and tells nobody when that failed.
+func TestT14JoinThatFailsAtItsEndLeavesNoPhantom(t *testing.T) {
+	t.Parallel()
+	const session = 25 * time.Second
+	cluster := newBroker(t, 1)
+	conn := connect(t, cluster)
+	fill(t, conn, 0, 10, ownKey)
+	cluster.Fault(
+		kfake.Fault{Keys: []kmsg.Key{kmsg.SyncGroup}, Group: group, Err: kerr.NotCoordinator},
+		kfake.Fault{Keys: []kmsg.Key{kmsg.LeaveGroup}, Group: group, TopLevel: true, Err: kerr.NotCoordinator, Count: 2},
+	)
+	begun := time.Now()
+	join(t, conn, Config{SessionTimeout: session, Handle: atOnce})
+	requireCommitted(t, conn, 0, 10)
+	require.Less(t, time.Since(begun), session/3)
+	require.Len(t, cluster.GroupInfo(group).Members, 1)
+}
+
+func TestT14StopLeavesNoPhantomEither(t *testing.T) {
+	t.Parallel()
+	cluster := newBroker(t, 1)
+	m := join(t, connect(t, cluster), Config{Handle: atOnce})
+	m.requireAssigned(t, 1)
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.LeaveGroup}, Group: group, TopLevel: true, Err: kerr.NotCoordinator, Count: 2})
+	m.stop(t)
+	require.Empty(t, cluster.GroupInfo(group).Members)
+}
+
 func TestOvertakenRebalanceKeepsTheMembership(t *testing.T) {
 	t.Parallel()
 	cluster := newBroker(t, 1)
@@ -231,10 +258,10 @@ func TestEvictedMemberStartsAnew(t *testing.T) {
 		return Outcome{AtRest: true}
 	})})
 	requireCommitted(t, conn, 0, 4)
-	c := &Consumer{conn: conn}
-	require.NoError(t, c.leaveGroup(t.Context(), m.current()), "evict it")
-	require.NoError(t, c.leaveGroup(t.Context(), &kafka.Generation{GroupID: group, MemberID: "nobody"}))
-	require.NoError(t, c.leaveGroup(t.Context(), &kafka.Generation{GroupID: "no such group", MemberID: "nobody"}))
+	require.Equal(t, m.current().MemberID, m.member(), "the library logs it otherwise now: look after groupNews")
+	require.NoError(t, m.leaveGroup(t.Context(), m.member()), "evict it")
+	require.NoError(t, m.leaveGroup(t.Context(), "nobody"))
+	require.NoError(t, NewConsumer(conn, Config{Group: "no such group", Log: nopLog}).leaveGroup(t.Context(), "nobody"))
 	// Somebody else may have worked the partition: it is read again from what
 	// was committed, and the event in flight is offered beside itself.
 	requireCommitted(t, conn, 0, 10)
@@ -255,51 +282,4 @@ func TestT37LeaveGroupHidesItsError(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, response.Error, "the library has been mended: leaveError may be simpler")
 	require.ErrorIs(t, leaveError(response), kafka.NotCoordinatorForGroup)
-}
-
-func TestSoakOfMembersThatComeAndGo(t *testing.T) {
-	t.Parallel()
-	const partitions, members, lasts = 6, 5, 10 * time.Second
-	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 7))
-	cluster := newBroker(t, partitions)
-	feed := connect(t, cluster)
-	j := newJournal().watch(cluster)
-	handle := func(ctx context.Context, m kafka.Message) Outcome {
-		switch n := j.begunAt(m.Partition, m.Offset); {
-		case m.Offset%97 == 0 && n == 1:
-			return Outcome{HoldFor: 30 * time.Millisecond}
-		case m.Offset%13 == 0:
-			return after(80*time.Millisecond)(ctx, m)
-		}
-		return after(3*time.Millisecond)(ctx, m)
-	}
-	running := map[int]*member{}
-	total := [partitions]int{}
-	next := time.NewTicker(250 * time.Millisecond)
-	defer next.Stop()
-	for end := time.Now().Add(lasts); time.Now().Before(end); <-next.C {
-		p := random.IntN(partitions)
-		n := 20 + random.IntN(200)
-		fill(t, feed, p, n, func(i int) string { return strconv.Itoa(p) + ownKey(i%17) })
-		total[p] += n
-		id := random.IntN(members)
-		switch m := running[id]; {
-		case random.IntN(3) > 0: // let it work
-		case m == nil:
-			running[id] = join(t, connect(t, cluster), Config{Concurrency: 8, Handle: j.handler(strconv.Itoa(id), handle)})
-		default:
-			// It leaves while others come and go, and this does not wait for it.
-			m.cancel()
-			delete(running, id)
-		}
-	}
-	join(t, connect(t, cluster), Config{Concurrency: 32, Handle: j.handler("last", handle)})
-	sum := 0
-	for p, n := range total {
-		requireCommitted(t, feed, p, int64(n))
-		sum += n
-	}
-	j.requireRested(t, sum)
-	j.requireCommitsRight(t)
-	t.Logf("%d events, %d handled", sum, j.completed)
 }

@@ -225,10 +225,7 @@ func TestRestartAfterAKillRepeatsOnlyWhatIsUncommitted(t *testing.T) {
 
 func TestBrokerRestart(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	port := listener.Addr().(*net.TCPAddr).Port
-	require.NoError(t, listener.Close())
+	port := freePorts(t, 1)[0]
 	options := []kfake.Opt{kfake.DataDir(t.TempDir()), kfake.SyncWrites(), kfake.Ports(port)}
 
 	cluster := newBroker(t, 2, options...)

@@ -4,7 +4,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -142,12 +145,18 @@ type journal struct {
 	checked   map[int]int64      // partitions are at rest up to here
 	wrongs    []string
 	completed int
+	first     map[string]map[int64]*first // by key and offset
+	now       int                         // counts what happens
 }
+
+// first is when an event was begun and at rest for the first time, by whomever.
+type first struct{ begun, rested int }
 
 func newJournal() *journal {
 	return &journal{
 		begun: map[place]int{}, rested: map[place]int{}, by: map[place]string{}, order: map[string][]int64{},
 		worked: map[string]int{}, checked: map[int]int64{},
+		first: map[string]map[int64]*first{},
 	}
 }
 
@@ -160,6 +169,7 @@ func (j *journal) handler(member string, do Handler) Handler {
 		j.begun[placeOf(m)]++
 		j.by[placeOf(m)] = member
 		j.order[string(m.Key)] = append(j.order[string(m.Key)], m.Offset)
+		j.firstOf(m).begun = j.tick(j.firstOf(m).begun)
 		j.running++
 		j.most = max(j.most, j.running)
 		if j.worked[key]++; j.worked[key] > 1 && m.Key != nil {
@@ -175,8 +185,47 @@ func (j *journal) handler(member string, do Handler) Handler {
 		outcome := do(ctx, m)
 		if outcome.AtRest {
 			j.rest(placeOf(m))
+			j.mu.Lock()
+			j.firstOf(m).rested = j.tick(j.firstOf(m).rested)
+			j.mu.Unlock()
 		}
 		return outcome
+	}
+}
+
+// firstOf is for tests whose keys are each of one partition.
+func (j *journal) firstOf(m kafka.Message) *first {
+	key := string(m.Key)
+	if j.first[key] == nil {
+		j.first[key] = map[int64]*first{}
+	}
+	if j.first[key][m.Offset] == nil {
+		j.first[key][m.Offset] = &first{}
+	}
+	return j.first[key][m.Offset]
+}
+
+// tick is now, for what has not happened before.
+func (j *journal) tick(before int) int {
+	if before > 0 {
+		return before
+	}
+	j.now++
+	return j.now
+}
+
+// requireOrder wants each event begun only when the one before it of its key
+// had been at rest, whoever worked either.
+func (j *journal) requireOrder(tb testing.TB) {
+	tb.Helper()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for key, events := range j.first {
+		before := 0
+		for _, offset := range slices.Sorted(maps.Keys(events)) {
+			require.Greater(tb, events[offset].begun, before, "offset %d of key %s was begun too early", offset, key)
+			before = events[offset].rested
+		}
 	}
 }
 
@@ -190,6 +239,19 @@ func (j *journal) rest(p place) {
 		j.gap = max(j.gap, now.Sub(j.last))
 	}
 	j.last = now
+}
+
+// beginGap measures gaps from now on.
+func (j *journal) beginGap() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.last, j.gap = time.Now(), 0
+}
+
+func (j *journal) longestGap() time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.gap
 }
 
 // watch looks at each commit when it reaches the broker: everything below must
@@ -395,6 +457,17 @@ func (l *lifeline) dial(ctx context.Context, network, address string) (net.Conn,
 	}
 	l.conns = append(l.conns, conn)
 	return conn, nil
+}
+
+// breakOne closes a connection that may be in use: a request is lost, or its
+// answer.
+func (l *lifeline) breakOne(random *rand.Rand) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.conns) > 0 {
+		i := len(l.conns) - 1 - random.IntN(min(len(l.conns), 20)) // of the younger ones, which may live
+		l.conns[i].Close()
+	}
 }
 
 func (l *lifeline) cut() {

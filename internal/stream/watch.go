@@ -9,14 +9,15 @@ import (
 
 // timing is how long the consumer looks on.
 type timing struct {
-	look    time.Duration // between two looks at the ends of the logs
-	stall   time.Duration // for which a record may be there and not be fetched
-	silence time.Duration // for which the group may say nothing although brokers answer; longer than a rebalance
-	refresh time.Duration // after which an offset is committed again, well before brokers forget it
+	look      time.Duration // between two looks at the ends of the logs
+	stall     time.Duration // for which a record may be there and not be fetched
+	rebalance time.Duration // for which a rebalance waits for a member
+	silence   time.Duration // for which the group may say nothing although brokers answer; longer than a rebalance
+	refresh   time.Duration // after which an offset is committed again, well before brokers forget it
 }
 
 var defaultTiming = timing{
-	look: 10 * time.Second, stall: 30 * time.Second, silence: 2 * rebalanceTimeout, refresh: 24 * time.Hour,
+	look: 10 * time.Second, stall: 30 * time.Second, rebalance: time.Minute, silence: 2 * time.Minute, refresh: 24 * time.Hour,
 }
 
 // What is made anew when it no longer works.
@@ -82,6 +83,9 @@ func (c *Consumer) lookAtEnds(ctx context.Context) []*partition {
 		ids = append(ids, p.id)
 	}
 	ends, err := c.conn.ends(ctx, c.Topic, ids)
+	for i := 0; i < 3 && hungUp(err); i++ { // on connections that were kept over a broker's restart
+		ends, err = c.conn.ends(ctx, c.Topic, ids)
+	}
 	if err != nil {
 		c.Log.Debug("cannot ask for the ends of the partitions", zap.Error(err))
 	}

@@ -14,7 +14,9 @@ import (
 )
 
 // hasty sees at once what takes the watch half a minute otherwise.
-var hasty = timing{look: 50 * time.Millisecond, stall: 400 * time.Millisecond, silence: time.Hour, refresh: time.Hour}
+var hasty = timing{
+	look: 50 * time.Millisecond, stall: 400 * time.Millisecond, rebalance: time.Minute, silence: time.Hour, refresh: time.Hour,
+}
 
 func (m *member) rebuilds(what string) int {
 	return int(testutil.ToFloat64(m.Metrics.rebuilds.WithLabelValues(what)))
