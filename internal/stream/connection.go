@@ -61,8 +61,22 @@ func NewConnection(config ConnectionConfig) (*Connection, error) {
 		door:      door,
 		dialer:    &kafka.Dialer{ClientID: config.ClientID, Timeout: dialTimeout, DialFunc: door.open},
 		transport: transport,
-		client:    &kafka.Client{Addr: kafka.TCP(config.Brokers...), Transport: transport, Timeout: requestTimeout},
+		client:    &kafka.Client{Addr: kafka.TCP(config.Brokers...), Transport: refresher{transport}, Timeout: requestTimeout},
 	}, nil
+}
+
+// refresher drops the connections that are kept for reuse when one of them turns
+// out to be dead. After a broker's restart all are, and the transport would find
+// out one by one: with each a request is lost, and the wait before the next.
+type refresher struct{ *kafka.Transport }
+
+// RoundTrip is for the client.
+func (r refresher) RoundTrip(ctx context.Context, addr net.Addr, request kafka.Request) (kafka.Response, error) {
+	response, err := r.Transport.RoundTrip(ctx, addr, request)
+	if hungUp(err) {
+		r.CloseIdleConnections()
+	}
+	return response, err
 }
 
 // Close drops the connections that are kept for reuse.

@@ -83,7 +83,7 @@ func (c *Consumer) lookAtEnds(ctx context.Context) []*partition {
 		ids = append(ids, p.id)
 	}
 	ends, err := c.conn.ends(ctx, c.Topic, ids)
-	for i := 0; i < 3 && hungUp(err); i++ { // on connections that were kept over a broker's restart
+	if hungUp(err) { // the connection had been kept over a broker's restart
 		ends, err = c.conn.ends(ctx, c.Topic, ids)
 	}
 	if err != nil {
