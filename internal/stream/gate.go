@@ -1,10 +1,12 @@
 package stream
 
-import "sync"
+import "sync/atomic"
 
-// gate is open or shut, and both can be waited for.
-type gate struct {
-	mu     sync.Mutex
+// gate is open or shut, and both can be waited for. It is looked at for each
+// event, by all lanes at once, hence without a lock; who sets it holds one.
+type gate struct{ state atomic.Pointer[gateState] }
+
+type gateState struct {
 	open   bool
 	opened chan struct{} // closed while the gate is open
 	shut   chan struct{} // closed while it is shut
@@ -12,39 +14,25 @@ type gate struct {
 
 // newGate returns a gate that is shut.
 func newGate() *gate {
-	g := &gate{opened: make(chan struct{}), shut: make(chan struct{})}
-	close(g.shut)
+	state := &gateState{opened: make(chan struct{}), shut: make(chan struct{})}
+	close(state.shut)
+	g := &gate{}
+	g.state.Store(state)
 	return g
 }
 
 func (g *gate) set(open bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	was := g.state.Load()
 	switch {
-	case open && !g.open:
-		close(g.opened)
-		g.shut = make(chan struct{})
-	case !open && g.open:
-		close(g.shut)
-		g.opened = make(chan struct{})
+	case open && !was.open:
+		g.state.Store(&gateState{open: true, opened: was.opened, shut: make(chan struct{})})
+		close(was.opened)
+	case !open && was.open:
+		g.state.Store(&gateState{open: false, opened: make(chan struct{}), shut: was.shut})
+		close(was.shut)
 	}
-	g.open = open
 }
 
-func (g *gate) isOpen() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.open
-}
-
-func (g *gate) whenOpen() <-chan struct{} {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.opened
-}
-
-func (g *gate) whenShut() <-chan struct{} {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.shut
-}
+func (g *gate) isOpen() bool              { return g.state.Load().open }
+func (g *gate) whenOpen() <-chan struct{} { return g.state.Load().opened }
+func (g *gate) whenShut() <-chan struct{} { return g.state.Load().shut }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/segmentio/kafka-go"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -22,41 +23,14 @@ func (m *member) rebuilds(what string) int {
 	return int(testutil.ToFloat64(m.Metrics.rebuilds.WithLabelValues(what)))
 }
 
-// stall is a broker whose readers fetch nothing while it is on, as they are
-// known to after a failover; other requests go on.
-type stall struct {
-	on      atomic.Bool
-	answers atomic.Int32 // with nothing
-}
-
-func newStall(cluster *kfake.Cluster) *stall {
-	var s stall
+// stall has readers fetch nothing any more, while the broker's other requests go
+// on, and so does a fetch of another kind.
+func stall(cluster *kfake.Cluster) *kfake.FaultHandle {
 	const readers = 10 // the version that a reader fetches with
-	cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		if !s.on.Load() || r.GetVersion() != readers {
-			return nil, nil, false
-		}
-		s.answers.Add(1)
-		cluster.SleepControl(func() { <-time.After(glimpse) })
-		return nothing(r.(*kmsg.FetchRequest)), nil, true
+	return cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.Fetch}, Topic: topic, Err: kerr.UnknownServerError, Count: -1,
+		When: func(r kmsg.Request) bool { return r.GetVersion() == readers },
 	})
-	return &s
-}
-
-func nothing(request *kmsg.FetchRequest) *kmsg.FetchResponse {
-	response := request.ResponseKind().(*kmsg.FetchResponse)
-	for _, asked := range request.Topics {
-		answer := kmsg.NewFetchResponseTopic()
-		answer.Topic = asked.Topic
-		for _, p := range asked.Partitions {
-			partition := kmsg.NewFetchResponseTopicPartition()
-			partition.Partition, partition.HighWatermark, partition.RecordBatches = p.Partition, p.FetchOffset, []byte{}
-			answer.Partitions = append(answer.Partitions, partition)
-		}
-		response.Topics = append(response.Topics, answer)
-	}
-	return response
 }
 
 func TestT13StalledReaderIsMadeAnew(t *testing.T) {
@@ -66,19 +40,18 @@ func TestT13StalledReaderIsMadeAnew(t *testing.T) {
 			t.Parallel()
 			cluster := newBroker(t, 2)
 			conn := connect(t, cluster)
-			stalled := newStall(cluster)
 			j := newJournal().watch(cluster)
 			fill(t, conn, 0, 10, ownKey)
 			m := join(t, conn, Config{timing: hasty, Handle: j.handler("m", atOnce)})
 			requireCommitted(t, conn, 0, 10)
-			stalled.on.Store(true)
-			require.Eventually(t, func() bool { return stalled.answers.Load() > 10 }, patience, glimpse)
+			stalled := stall(cluster)
+			require.NoError(t, stalled.Wait(t.Context(), 3))
 			fill(t, conn, 0, 10, ownKey)
 			require.Eventually(t, func() bool { return m.rebuilds(what) == 1 }, patience, glimpse)
 			if what == rebuiltReader {
 				require.Zero(t, m.rebuilds(rebuiltMembership), "the smaller remedy comes first")
 			}
-			stalled.on.Store(false)
+			stalled.Remove()
 			requireCommitted(t, conn, 0, 20)
 			require.Equal(t, 20, j.completed, "each is worked once")
 			require.Len(t, cluster.GroupInfo(group).Members, 1)
