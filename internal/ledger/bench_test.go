@@ -64,6 +64,7 @@ func BenchmarkFanOut(b *testing.B) {
 	_, err := h.CreateJob(context.Background(), job, "", "")
 	require.NoError(b, err)
 	learners := many("learner", b.N)
+	before := cpu(b)
 	b.ReportAllocs()
 	b.ResetTimer()
 	for from := 0; from < b.N; from += size {
@@ -74,4 +75,5 @@ func BenchmarkFanOut(b *testing.B) {
 	}
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "learners/s")
+	b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(b.N), "CPU-µs/learner")
 }

@@ -20,9 +20,12 @@ const jobsWithDue = `WITH RECURSIVE waiting (job_id) AS (
 	SELECT j.id, j.trace_parent, (SELECT COUNT(*) FROM issuances o WHERE o.job_id = j.id AND o.is_out = 1)
 	FROM waiting w JOIN jobs j ON j.id = w.job_id WHERE j.state = 'running' ORDER BY j.created_at, j.id`
 
-const takeDue = `UPDATE issuances SET is_out = 1, dispatch = dispatch + 1, due_at = NULL, taken_at = $2,
+// takeDue leaves to another dispatcher what that one is taking.
+const takeDue = `WITH due AS (SELECT seq FROM issuances WHERE job_id = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3
+		FOR UPDATE SKIP LOCKED)
+	UPDATE issuances SET is_out = 1, dispatch = dispatch + 1, due_at = NULL, taken_at = $2,
 		record_partition = NULL, record_offset = NULL
-	WHERE id IN (SELECT id FROM issuances WHERE job_id = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3)
+	WHERE seq IN (SELECT seq FROM due)
 	RETURNING id, user_id, batch_id, course_id, certificate, completed_on, dispatch, revision`
 
 // turn is one job that has something due.
@@ -64,17 +67,11 @@ func (l *Ledger) TakeDue(ctx context.Context, ahead, limit int) ([]issue.Event, 
 
 // turns lists the jobs with something due, now or later, oldest first.
 func (l *Ledger) turns(ctx context.Context) ([]turn, error) {
-	rows, err := l.reads.QueryContext(ctx, jobsWithDue)
-	if err != nil {
-		return nil, err
-	}
 	var turns []turn
-	err = eachRow(rows, func(scan func(...any) error) error {
-		var t turn
-		err := scan(&t.job, &t.traceParent, &t.out)
-		turns = append(turns, t)
-		return err
-	})
+	err := l.store.read(ctx, command{text: jobsWithDue, each: func(r row) error {
+		turns = append(turns, turn{job: word[issue.JobID](r), traceParent: r.text(), out: int(r.number())})
+		return nil
+	}})
 	return turns, err
 }
 
@@ -82,14 +79,15 @@ func (t *transaction) take(turn turn, n int, events *[]issue.Event) error {
 	if n <= 0 {
 		return nil
 	}
-	return t.rows(takeDue, []any{turn.job, t.at, n}, func(scan func(...any) error) error {
-		var completed int64
-		event := issue.Event{Job: turn.job, TraceParent: turn.traceParent}
-		err := scan(&event.Issuance, &event.Learner, &event.Batch, &event.Course, &event.Certificate, &completed,
-			&event.Number, &event.Revision)
-		event.CompletedOn, event.ReIssue = time.UnixMilli(completed).UTC(), event.Revision > 1
+	return t.rows(takeDue, []any{turn.job, t.at, n}, func(r row) error {
+		event := issue.Event{
+			Job: turn.job, TraceParent: turn.traceParent, Issuance: word[issue.IssuanceID](r), Learner: word[issue.LearnerID](r),
+			Batch: word[issue.BatchID](r), Course: word[issue.CourseID](r), Certificate: r.text(),
+			CompletedOn: time.UnixMilli(r.number()).UTC(), Number: r.number(), Revision: int(r.number()),
+		}
+		event.ReIssue = event.Revision > 1
 		*events = append(*events, event)
-		return err
+		return nil
 	})
 }
 
@@ -98,28 +96,25 @@ func (l *Ledger) Dispatched(ctx context.Context, published []issue.Published) er
 	defer l.metrics.observe(opDispatch, time.Now())
 	return away(l.writer.do(ctx, func(t *transaction) error {
 		for _, p := range published {
-			if err := t.dispatched(p); err != nil {
-				return err
-			}
+			t.dispatched(p)
 		}
 		return nil
 	}))
 }
 
-func (t *transaction) dispatched(p issue.Published) (err error) {
+func (t *transaction) dispatched(p issue.Published) {
 	switch p.Receipt.Outcome {
 	case issue.PublishOK:
-		_, err = t.exec(`UPDATE issuances SET record_partition = $3, record_offset = $4
+		t.putOff(`UPDATE issuances SET record_partition = $3, record_offset = $4
 			WHERE id = $1 AND dispatch = $2 AND is_out = 1`,
 			p.Event.Issuance, p.Event.Number, p.Receipt.Place.Partition, p.Receipt.Place.Offset)
 	case issue.PublishFailed:
-		_, err = t.exec(`UPDATE issuances SET is_out = 0, taken_at = NULL, due_at = $3
+		t.putOff(`UPDATE issuances SET is_out = 0, taken_at = NULL, due_at = $3
 			WHERE id = $1 AND dispatch = $2 AND is_out = 1 AND claim_token IS NULL`,
 			p.Event.Issuance, p.Event.Number, t.at+publishAgainAfter.Milliseconds())
 	case issue.PublishUnknown:
 		// It may stand in Kafka: Recall decides, once its time is over.
 	}
-	return err
 }
 
 // publishAgainAfter is how long an event rests that Kafka refused.
@@ -127,12 +122,15 @@ const publishAgainAfter = time.Second
 
 // Recall implements [issue.DispatchStore].
 func (l *Ledger) Recall(ctx context.Context, takenBefore time.Time) (int, error) {
-	var n int64
-	err := l.writer.do(ctx, func(t *transaction) (err error) {
-		n, err = t.exec(`UPDATE issuances SET is_out = 0, taken_at = NULL, due_at = $2
-			WHERE is_out = 1 AND record_offset IS NULL AND taken_at < $1 AND claim_token IS NULL`,
-			takenBefore.UnixMilli(), t.at)
-		return err
+	var n int
+	err := l.writer.do(ctx, func(t *transaction) error {
+		n = 0
+		return t.rows(`UPDATE issuances SET is_out = 0, taken_at = NULL, due_at = $2
+			WHERE is_out = 1 AND record_offset IS NULL AND taken_at < $1 AND claim_token IS NULL RETURNING seq`,
+			[]any{takenBefore.UnixMilli(), t.at}, func(row) error {
+				n++
+				return nil
+			})
 	})
-	return int(n), away(err)
+	return n, away(err)
 }

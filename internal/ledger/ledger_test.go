@@ -22,10 +22,10 @@ func TestOpenRefusals(t *testing.T) {
 		prepare string // run on the file after it was migrated
 		want    string
 	}{
-		"empty":       {url: "", want: `the given text is not a ledger: it must be sqlite:<path of a file>`},
-		"no path":     {url: "sqlite:", want: `the given text is not a ledger: it must be sqlite:<path of a file>`},
-		"other store": {url: "mysql://ecreds:secret@db/ecreds?password=secret", want: `"mysql://…" is not a ledger: it must be sqlite:<path of a file>`},
-		"key words":   {url: "host=db password=secret", want: `the given text is not a ledger: it must be sqlite:<path of a file>`},
+		"empty":       {url: "", want: `the given text is not a ledger: it must be sqlite:<path of a file> or postgres://…`},
+		"no path":     {url: "sqlite:", want: `the given text is not a ledger: it must be sqlite:<path of a file> or postgres://…`},
+		"other store": {url: "mysql://ecreds:secret@db/ecreds?password=secret", want: `"mysql://…" is not a ledger: it must be sqlite:<path of a file> or postgres://…`},
+		"key words":   {url: "host=db password=secret", want: `the given text is not a ledger: it must be sqlite:<path of a file> or postgres://…`},
 		"no folder":   {url: "sqlite:" + inNoFolder, migrate: true, want: "open the ledger " + inNoFolder + ": "},
 		"no schema":   {want: ` has schema version 0 and 1 is needed: start once with MIGRATE=true`},
 		"a newer schema": {

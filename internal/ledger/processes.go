@@ -14,22 +14,19 @@ var _ issue.ProcessStore = (*Ledger)(nil)
 func (l *Ledger) Alive(ctx context.Context, p issue.Process) error {
 	defer l.metrics.observe(opAlive, time.Now())
 	return away(l.writer.do(ctx, func(t *transaction) error {
-		_, err := t.exec(`INSERT INTO processes (id, name, capacity, started_at, seen_at) VALUES ($1, $2, $3, $4, $4)
+		t.putOff(`INSERT INTO processes (id, name, capacity, started_at, seen_at) VALUES ($1, $2, $3, $4, $4)
 			ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, capacity = excluded.capacity`,
 			p.ID, p.Name, p.Capacity, t.at)
-		if err != nil {
-			return err
-		}
-		_, err = t.exec(`DELETE FROM processes WHERE seen_at < $1`, t.at-forgetAfter.Milliseconds())
-		return err
+		t.putOff(`DELETE FROM processes WHERE seen_at < $1`, t.at-forgetAfter.Milliseconds())
+		return nil
 	}))
 }
 
 // Gone implements [issue.ProcessStore].
 func (l *Ledger) Gone(ctx context.Context, id string) error {
 	return away(l.writer.do(ctx, func(t *transaction) error {
-		_, err := t.exec(`DELETE FROM processes WHERE id = $1`, id)
-		return err
+		t.putOff(`DELETE FROM processes WHERE id = $1`, id)
+		return nil
 	}))
 }
 
