@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -17,9 +16,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ecreds/issuer/internal/issue"
+	"github.com/ecreds/issuer/internal/parts"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(parts.StopAfter(m)) }
 
 const (
 	batch       = issue.BatchID("0128821148183429120")
@@ -34,14 +34,14 @@ const (
 // sqliteFile opens a new SQLite file.
 func sqliteFile(tb testing.TB) *Ledger {
 	tb.Helper()
-	return openAt(tb, filepath.Join(tb.TempDir(), "ecreds.db"))
+	return openURL(tb, sqliteStored{}.place(tb))
 }
 
-// openAt opens a SQLite file and closes it with the test.
-func openAt(tb testing.TB, path string) *Ledger {
+// openURL opens a ledger and closes it with the test.
+func openURL(tb testing.TB, url string) *Ledger {
 	tb.Helper()
 	l, err := Open(context.Background(), Config{
-		URL: "sqlite:" + path, Migrate: true, ClaimLapse: claimLapse, Registry: prometheus.NewRegistry(),
+		URL: url, Migrate: true, ClaimLapse: claimLapse, Registry: prometheus.NewRegistry(),
 	})
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, l.Close()) })

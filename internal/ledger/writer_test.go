@@ -128,7 +128,7 @@ func TestCloseWhileWritesWait(t *testing.T) {
 	_, late := l.CreateJob(t.Context(), aJob("late"), "", "")
 	require.ErrorIs(t, late, issue.ErrUnavailable, "a closed ledger is away")
 
-	again := house{openAt(t, path), t}
+	again := house{openURL(t, "sqlite:"+path), t}
 	for i, err := range errs {
 		require.NoError(t, err, "what waited was written")
 		again.job(issue.JobID(fmt.Sprintf("job-%03d", i)))
@@ -198,7 +198,7 @@ func TestTwoProgramsOnOneFile(t *testing.T) {
 	t.Parallel()
 	const jobs, learners = 4, 60
 	path := filepath.Join(t.TempDir(), "ecreds.db")
-	api, consumer := openAt(t, path), openAt(t, path)
+	api, consumer := openURL(t, "sqlite:"+path), openURL(t, "sqlite:"+path)
 	h := newHouse(t, consumer)
 	events := make(chan issue.Event, jobs*learners)
 	var fanOut, work sync.WaitGroup
