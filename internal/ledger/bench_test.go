@@ -3,6 +3,8 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -22,10 +24,26 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
+// kinds are the stores that can be had; with the build tag realparts there is
+// PostgreSQL, too.
+var kinds = map[string]kind{"SQLite": sqliteStored{}}
+
+func eachKind(b *testing.B, run func(*testing.B, kind)) {
+	b.Helper()
+	for _, name := range slices.Sorted(maps.Keys(kinds)) {
+		b.Run(name, func(b *testing.B) { run(b, kinds[name]) })
+	}
+}
+
 // BenchmarkCheckpoints is what the ledger does for one certificate (claim, three
 // checkpoints, rest) with as many at once as one consumer works.
 func BenchmarkCheckpoints(b *testing.B) {
-	h := house{sqliteFile(b), b}
+	eachKind(b, benchCheckpoints)
+}
+
+func benchCheckpoints(b *testing.B, store kind) {
+	b.Helper()
+	h := house{openURL(b, store.place(b)), b}
 	require.NoError(b, h.Alive(context.Background(), issue.Process{ID: livingOne}))
 	h.resolved(aJob("job-1"), many("learner", b.N)...)
 	events := make(chan issue.Event, b.N)
@@ -58,8 +76,13 @@ func BenchmarkCheckpoints(b *testing.B) {
 // BenchmarkFanOut writes pages as the fan-out does; one operation is one
 // learner.
 func BenchmarkFanOut(b *testing.B) {
+	eachKind(b, benchFanOut)
+}
+
+func benchFanOut(b *testing.B, store kind) {
+	b.Helper()
 	const size = 500
-	h := house{sqliteFile(b), b}
+	h := house{openURL(b, store.place(b)), b}
 	job := aJob("job-1")
 	_, err := h.CreateJob(context.Background(), job, "", "")
 	require.NoError(b, err)

@@ -97,7 +97,7 @@ func (t *transaction) addLearners(job issue.Job, page issue.FannedOut) error {
 var (
 	insertIssuances = insertInto("issuances",
 		"id, batch_id, user_id, course_id, certificate, completed_on, job_id, updated_at, due_at",
-		"ON CONFLICT DO NOTHING RETURNING id, seq")
+		"ON CONFLICT DO NOTHING")
 	insertRevisions    = insertInto("revisions", "issuance, revision, cause, old_id, created_at", "")
 	insertJobIssuances = insertInto("job_issuances", "job_id, user_id, issuance", "")
 )
@@ -111,10 +111,8 @@ func (t *transaction) create(job issue.Job, page issue.FannedOut) (known []issue
 		}
 	}
 	created := make(map[issue.IssuanceID]int64, len(rows))
-	err = t.insert(insertIssuances, rows, func(r row) error {
-		id := word[issue.IssuanceID](r)
-		created[id] = r.number()
-		return nil
+	err = t.session.create(t.ctx, insertIssuances, rows, func(id string, seq int64) {
+		created[issue.IssuanceID(id)] = seq
 	})
 	if err != nil {
 		return nil, err
@@ -132,8 +130,8 @@ func (t *transaction) create(job issue.Job, page issue.FannedOut) (known []issue
 		t.note(history{issuance: seq, revision: 1, state: issue.Queued})
 		t.counts.add(job.ID, standing{state: issue.Queued}, +1)
 	}
-	commands := append(t.session.inserting(insertRevisions, revisions, nil),
-		t.session.inserting(insertJobIssuances, wants, nil)...)
+	commands := append(t.session.inserting(insertRevisions, revisions),
+		t.session.inserting(insertJobIssuances, wants)...)
 	return known, t.session.run(t.ctx, commands)
 }
 
@@ -206,7 +204,7 @@ func (t *transaction) addNextRevision(is found, wanted issue.Wanted, cause strin
 	if err != nil || known {
 		return false, err
 	}
-	if err := t.insert(insertRevisions, [][]any{{is.seq, is.last + 1, cause, wanted.HeldID, t.at}}, nil); err != nil {
+	if err := t.exec(insertRevisions.oneRow, is.seq, is.last+1, cause, wanted.HeldID, t.at); err != nil {
 		return false, err
 	}
 	return true, t.exec(`UPDATE issuances SET last_revision = $2 WHERE seq = $1`, is.seq, is.last+1)

@@ -100,7 +100,7 @@ func (c *postgresConn) run(ctx context.Context, commands []command) error {
 	}
 	batch := &pgx.Batch{}
 	for _, q := range commands {
-		batch.Queue(q.text, clean(q.args)...)
+		batch.Queue(q.text+q.returning(), clean(q.args)...)
 	}
 	results := c.conn.SendBatch(ctx, batch)
 	for _, q := range commands {
@@ -115,8 +115,15 @@ func (c *postgresConn) run(ctx context.Context, commands []command) error {
 	return results.Close()
 }
 
+func (q command) returning() string {
+	if q.reads == "" {
+		return ""
+	}
+	return " RETURNING " + q.reads
+}
+
 // inserting gives the server one array for each column.
-func (c *postgresConn) inserting(into *insertion, rows [][]any, each func(row) error) []command {
+func (c *postgresConn) inserting(into *insertion, rows [][]any) []command {
 	if len(rows) == 0 {
 		return nil
 	}
@@ -125,8 +132,19 @@ func (c *postgresConn) inserting(into *insertion, rows [][]any, each func(row) e
 		array, sqlType := column(rows, i)
 		arrays[i], types[i] = array, fmt.Sprintf("$%d::%s", i+1, sqlType)
 	}
-	text := into.statement("SELECT * FROM unnest(" + strings.Join(types, ", ") + ")")
-	return []command{{text: text, args: arrays, each: each}}
+	return []command{{text: into.statement("SELECT * FROM unnest(" + strings.Join(types, ", ") + ")"), args: arrays}}
+}
+
+func (c *postgresConn) create(ctx context.Context, into *insertion, rows [][]any, each func(first string, seq int64)) error {
+	commands := c.inserting(into, rows)
+	for i := range commands {
+		commands[i].text += " RETURNING " + into.columns[0] + ", seq"
+		commands[i].each = func(r row) error {
+			each(r.text(), r.number())
+			return nil
+		}
+	}
+	return c.run(ctx, commands)
 }
 
 // column collects the values of one column, with the type of their array.

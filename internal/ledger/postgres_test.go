@@ -8,6 +8,8 @@ import (
 	"github.com/ecreds/issuer/internal/parts"
 )
 
+func init() { kinds["PostgreSQL"] = postgresStored{} }
+
 func TestPostgreSQL(t *testing.T) {
 	t.Parallel()
 	suite(t, postgresStored{})

@@ -170,21 +170,48 @@ func (c *sqliteConn) begin(ctx context.Context) (time.Time, error) {
 
 func (c *sqliteConn) run(_ context.Context, commands []command) error {
 	for _, q := range commands {
-		if err := c.execute(q.text, q.args, q.each); err != nil {
+		var err error
+		if q.reads == "" {
+			err = c.execute(q.text, q.args, q.each)
+		} else {
+			err = c.update(q)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// update changes a row of issuances and reads it.
+func (c *sqliteConn) update(q command) error {
+	err := c.execute(q.text, q.args, nil)
+	if err != nil || c.conn.Changes() == 0 {
+		return err
+	}
+	return c.execute("SELECT "+q.reads+" FROM issuances WHERE seq = $1", q.args[:1], q.each)
+}
+
 // inserting inserts one row after the other: SQLite gains nothing by more at
 // once.
-func (c *sqliteConn) inserting(into *insertion, rows [][]any, each func(row) error) []command {
+func (c *sqliteConn) inserting(into *insertion, rows [][]any) []command {
 	commands := make([]command, len(rows))
 	for i, values := range rows {
-		commands[i] = command{text: into.oneRow, args: values, each: each}
+		commands[i] = command{text: into.oneRow, args: values}
 	}
 	return commands
+}
+
+func (c *sqliteConn) create(_ context.Context, into *insertion, rows [][]any, each func(first string, seq int64)) error {
+	for _, values := range rows {
+		if err := c.execute(into.oneRow, values, nil); err != nil {
+			return err
+		}
+		if c.conn.Changes() == 1 {
+			each(plain(values[0]).(string), c.conn.LastInsertRowID()) //nolint:forcetypeassert // an id
+		}
+	}
+	return nil
 }
 
 func (c *sqliteConn) commit(ctx context.Context, last []command) error {

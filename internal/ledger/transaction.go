@@ -56,8 +56,8 @@ func (t *transaction) run(group []*write) error {
 
 // commit writes what was gathered and makes everything durable.
 func (t *transaction) commit() error {
-	t.later = append(t.later, t.session.inserting(insertNotes, t.notes, nil)...)
-	t.later = append(t.later, t.session.inserting(addToCounts, t.counts.rows(t.shard, t.at), nil)...)
+	t.later = append(t.later, t.session.inserting(insertNotes, t.notes)...)
+	t.later = append(t.later, t.session.inserting(addToCounts, t.counts.rows(t.shard, t.at))...)
 	return t.session.commit(t.ctx, t.later)
 }
 
@@ -95,9 +95,4 @@ func (t *transaction) found(text string, args []any, read func(row)) (bool, erro
 		return nil
 	})
 	return found, err
-}
-
-// insert inserts many rows, calling each for what returns.
-func (t *transaction) insert(into *insertion, rows [][]any, each func(row) error) error {
-	return t.session.run(t.ctx, t.session.inserting(into, rows, each))
 }

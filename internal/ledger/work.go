@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -160,42 +161,66 @@ func (t *transaction) claimAndCheck(claims []*claiming, checkpoints []*checkpoin
 	return t.follow(checkpoints)
 }
 
-// Most checkpoints keep the claim. Only those that end it name the columns of
-// the partial indexes: naming them costs an index its upkeep even where their
-// values stay.
 const (
-	changeIssuance = `UPDATE issuances SET
-		state = CASE WHEN $2 = '' THEN state ELSE $2 END, step = CASE WHEN $3 = '' THEN step ELSE $3 END,
-		attempts = $4, rounds = $5, reason = $6, http_status = $7, message = $8, first_failed_at = $9, updated_at = $10,
-		issued_at = CASE WHEN $11 = 1 THEN COALESCE(issued_at, $10) ELSE issued_at END,
-		crashes = CASE WHEN $12 = 1 THEN 0 ELSE crashes END`
+	changeIssuance = `UPDATE issuances SET updated_at = $3, attempts = $4, rounds = $5,
+		state = CASE WHEN $6 = '' THEN state ELSE $6 END, step = CASE WHEN $7 = '' THEN step ELSE $7 END,
+		issued_at = CASE WHEN $8 = 1 THEN COALESCE(issued_at, $3) ELSE issued_at END,
+		crashes = CASE WHEN $9 = 1 THEN 0 ELSE crashes END, `
 
-	theClaimed = ` WHERE seq = $1 AND claim_token = $14 RETURNING job_id, wanted_by, last_revision`
+	noTrouble = `reason = '', http_status = 0, message = '', first_failed_at = NULL, `
+	trouble   = `reason = $10, http_status = $11, message = $12, first_failed_at = $13, `
 
-	keepClaim = changeIssuance + `, claim_until = $13` + theClaimed
-	endClaim  = changeIssuance + `, claim_token = NULL, claim_process = NULL,
-		is_out = CASE WHEN $13 = 1 THEN 0 ELSE is_out END, due_at = $15` + theClaimed
+	// Most checkpoints keep the claim. Only those that end it name the columns of
+	// the partial indexes: naming them costs an index its upkeep even where their
+	// values stay.
+	keepClaim = `claim_until = $%d`
+	endClaim  = `claim_token = NULL, claim_process = NULL, is_out = CASE WHEN $%d = 1 THEN 0 ELSE is_out END, due_at = $%d`
+
+	theClaimed = ` WHERE seq = $1 AND claim_token = $2`
+)
+
+// Every argument more costs as much as a column, so that there are four.
+var (
+	goOn       = changeIssuance + noTrouble + fmt.Sprintf(keepClaim, 10) + theClaimed
+	goOnHurt   = changeIssuance + trouble + fmt.Sprintf(keepClaim, 14) + theClaimed
+	comeIn     = changeIssuance + noTrouble + fmt.Sprintf(endClaim, 10, 11) + theClaimed
+	comeInHurt = changeIssuance + trouble + fmt.Sprintf(endClaim, 14, 15) + theClaimed
 )
 
 // change changes the issuance as its claimant may, and nobody else.
 func (c *checkpointing) change(t *transaction) command {
 	c.held = false
-	args := []any{
-		c.Claim.Row, c.State, c.Step, c.Attempts, c.Rounds, c.Reason, c.HTTPStatus, c.Message, millis(c.FirstFailure), t.at,
-		flag(c.Registered), flag(len(c.Finished) > 0),
+	ends, hurt := c.Rest || c.Release, c.Reason != "" || c.Message != "" || !c.FirstFailure.IsZero()
+	args := make([]any, 0, 15)
+	args = append(args, c.Claim.Row, c.Claim.Token, t.at, c.Attempts, c.Rounds, c.State, c.Step, flag(c.Registered),
+		flag(len(c.Finished) > 0))
+	if hurt {
+		args = append(args, c.Reason, c.HTTPStatus, c.Message, millis(c.FirstFailure))
 	}
-	text := keepClaim
-	if c.Rest || c.Release {
-		text, args = endClaim, append(args, flag(c.Rest), c.Claim.Token, millis(c.Due))
+	if ends {
+		args = append(args, flag(c.Rest), millis(c.Due))
 	} else {
-		args = append(args, c.Claim.Until.UnixMilli(), c.Claim.Token)
+		args = append(args, c.Claim.Until.UnixMilli())
 	}
-	return command{text: text, args: args, each: func(r row) error {
+	return command{text: changeText(ends, hurt), args: args, reads: "job_id, wanted_by, last_revision", each: func(r row) error {
 		c.held = true
 		c.wanters = wanters{job: word[issue.JobID](r), count: r.number()}
 		c.last = int(r.number())
 		return nil
 	}}
+}
+
+func changeText(ends, hurt bool) string {
+	switch {
+	case ends && hurt:
+		return comeInHurt
+	case ends:
+		return comeIn
+	case hurt:
+		return goOnHurt
+	default:
+		return goOn
+	}
 }
 
 // follow writes what goes with the checkpoints that were taken.
@@ -243,17 +268,19 @@ func (c *checkpointing) now() standing {
 	return now
 }
 
-const changeRevision = `UPDATE revisions SET
-		certificate_id = CASE WHEN $3 = '' THEN certificate_id ELSE $3 END,
-		access_code = CASE WHEN $3 = '' THEN access_code ELSE $4 END,
-		pdf_url = CASE WHEN $3 = '' THEN pdf_url ELSE $5 END,
-		json_url = CASE WHEN $3 = '' THEN json_url ELSE $6 END,
-		json_data = CASE WHEN $7 = 1 THEN NULL WHEN $3 = '' THEN json_data ELSE $8 END,
-		register_at = CASE WHEN $9 = 1 THEN COALESCE(register_at, $13) ELSE register_at END,
-		registered_at = CASE WHEN $10 = 1 THEN $13 ELSE registered_at END,
-		email = CASE WHEN $11 = '' THEN email ELSE $11 END,
-		sms = CASE WHEN $12 = '' THEN sms ELSE $12 END
-	WHERE issuance = $1 AND revision = $2`
+const (
+	setMade = `certificate_id = $8, access_code = $9, pdf_url = $10, json_url = $11, json_data = $12, `
+
+	setProgress = `register_at = CASE WHEN $3 = 1 THEN COALESCE(register_at, $7) ELSE register_at END,
+		registered_at = CASE WHEN $4 = 1 THEN $7 ELSE registered_at END,
+		email = CASE WHEN $5 = '' THEN email ELSE $5 END,
+		sms = CASE WHEN $6 = '' THEN sms ELSE $6 END
+		WHERE issuance = $1 AND revision = $2`
+
+	changeRevision   = `UPDATE revisions SET ` + setProgress
+	makeRevision     = `UPDATE revisions SET ` + setMade + setProgress
+	announceRevision = `UPDATE revisions SET json_data = NULL, ` + setProgress
+)
 
 // changeRevision stores what the step before has brought. The answer of
 // generate holds a name: it goes once the certificate is registered and
@@ -263,13 +290,22 @@ func (t *transaction) changeRevision(c issue.Checkpoint) {
 	if c.Made == nil && !registering && !announced && !c.Registered && c.Email == "" && c.SMS == "" {
 		return
 	}
-	var made issue.Certificate
-	if c.Made != nil {
-		made = *c.Made
+	args := []any{c.Claim.Row, c.Before.Revision, flag(registering), flag(c.Registered), c.Email, c.SMS, t.at}
+	switch {
+	case c.Made != nil:
+		t.putOff(makeRevision, append(args, c.Made.ID, c.Made.AccessCode, c.Made.PDFURL, c.Made.JSONURL, answer(c))...)
+	case announced:
+		t.putOff(announceRevision, args...)
+	default:
+		t.putOff(changeRevision, args...)
 	}
-	t.putOff(changeRevision, c.Claim.Row, c.Before.Revision,
-		made.ID, made.AccessCode, made.PDFURL, made.JSONURL, flag(announced), string(made.JSONData),
-		flag(registering), flag(c.Registered), c.Email, c.SMS, t.at)
+}
+
+func answer(c issue.Checkpoint) any {
+	if c.State == issue.Notified {
+		return nil
+	}
+	return string(c.Made.JSONData)
 }
 
 // writeHistory adds a line for each step that ended, and one for a failure.
