@@ -13,9 +13,9 @@ type history struct {
 	message  string
 }
 
-var insertNotes = insertInto("issuance_history", "issuance, at, revision, state, step, attempts, reason, message", "")
+var insertNotes = insertInto("issuance_history", "issuance, at, n, revision, state, step, attempts, reason, message", "")
 
 // note adds a line; it is written with the others of the transaction.
 func (t *transaction) note(h history) {
-	t.notes = append(t.notes, []any{h.issuance, t.at, h.revision, h.state, h.step, h.attempts, h.reason, h.message})
+	t.notes = append(t.notes, []any{h.issuance, t.at, len(t.notes), h.revision, h.state, h.step, h.attempts, h.reason, h.message})
 }

@@ -100,7 +100,7 @@ type sqliteConn struct {
 
 // sqliteWords turns PostgreSQL's words into SQLite's: a transaction that writes
 // has locked everything already.
-var sqliteWords = strings.NewReplacer("$", "?", "FOR UPDATE SKIP LOCKED", "", "FOR UPDATE", "")
+var sqliteWords = strings.NewReplacer("$", "?", "FOR UPDATE SKIP LOCKED", "", "FOR UPDATE OF i", "", "FOR UPDATE", "")
 
 func (c *sqliteConn) prepare(text string) (*sqlite.Stmt, error) {
 	if s, ok := c.prepared[text]; ok {

@@ -13,21 +13,21 @@ import (
 
 var _ issue.WorkStore = (*Ledger)(nil)
 
-// claimIt takes an issuance whose record has this number, unless a living
-// process holds it. Taking it over from a dead one counts as a crash.
-const claimIt = `UPDATE issuances SET
+// inHand reads an issuance with everything stored of the revision in hand, and
+// locks it.
+const inHand = `SELECT i.seq, i.is_out, i.dispatch, i.issued_at, i.batch_id, i.user_id, i.course_id, i.certificate, i.job_id,
+		i.revision, i.state, i.step, i.attempts, i.rounds, i.crashes, i.replays, i.completed_on, i.first_failed_at,
+		r.old_id, r.certificate_id, r.access_code, r.pdf_url, r.json_url, r.json_data, r.registered_at, r.email, r.sms
+	FROM issuances i JOIN revisions r ON r.issuance = i.seq AND r.revision = i.revision WHERE i.id = $1 FOR UPDATE OF i`
+
+// claim takes an issuance whose record has this number, unless a living process
+// holds it. Taking it over from a dead one counts as a crash.
+const claim = `UPDATE issuances SET
 		crashes = crashes + CASE WHEN claim_token IS NOT NULL AND claim_token <> $3 AND NOT EXISTS (
 			SELECT 1 FROM processes p WHERE p.id = issuances.claim_process AND p.seen_at >= $7) THEN 1 ELSE 0 END,
 		claim_token = $3, claim_process = $4, claim_until = $5
-	WHERE id = $1 AND is_out = 1 AND dispatch = $2 AND (claim_token IS NULL OR claim_token = $3 OR claim_until < $6
+	WHERE seq = $1 AND is_out = 1 AND dispatch = $2 AND (claim_token IS NULL OR claim_token = $3 OR claim_until < $6
 		OR NOT EXISTS (SELECT 1 FROM processes p WHERE p.id = issuances.claim_process AND p.seen_at >= $7))`
-
-// claimed reads an issuance with everything stored of the revision in hand.
-const claimed = `SELECT i.seq, i.issued_at, i.batch_id, i.user_id, i.course_id, i.certificate, i.job_id, i.revision,
-		i.state, i.step, i.attempts, i.rounds, i.crashes, i.replays, i.completed_on, i.first_failed_at, r.old_id,
-		r.certificate_id, r.access_code, r.pdf_url, r.json_url, r.json_data, r.registered_at, r.email, r.sms
-	FROM issuances i JOIN revisions r ON r.issuance = i.seq AND r.revision = i.revision
-	WHERE i.id = $1 AND i.claim_token = $2`
 
 // claiming is a claim and what it met.
 type claiming struct {
@@ -44,29 +44,24 @@ func (l *Ledger) Claim(ctx context.Context, c issue.Claim) (issue.Issuance, issu
 	return claim.issuance, claim.result, away(err)
 }
 
-// take is the claim as commands.
-func (c *claiming) take(t *transaction) []command {
-	c.result, c.issuance = issue.ClaimNone, issue.Issuance{}
-	return []command{
-		{text: claimIt, args: []any{
-			c.Issuance, c.Number, c.Token, c.Process, c.Until.UnixMilli(), t.at, t.at - t.claimLapse.Milliseconds(),
-		}},
-		c.read(),
-	}
-}
-
-// read reads what was claimed, if it was.
-func (c *claiming) read() command {
-	return command{text: claimed, args: []any{c.Issuance, c.Token}, each: func(r row) error {
-		c.result = issue.Claimed
-		c.issuance = issuanceOf(c.Claim, r)
+// look looks at what is to be claimed.
+func (c *claiming) look() command {
+	c.result = issue.ClaimNone
+	return command{text: inHand, args: []any{c.Issuance}, each: func(r row) error {
+		c.result = issue.ClaimBusy // until it is taken
+		c.issuance = issue.Issuance{ID: c.Issuance, Number: c.Number, Row: r.number()}
+		out, number := r.number() == 1, r.number()
+		if !out || number != c.Number {
+			c.result = issue.ClaimVoid
+			return nil
+		}
+		readIssuance(&c.issuance, r)
 		return nil
 	}}
 }
 
-func issuanceOf(c issue.Claim, r row) issue.Issuance {
-	is := issue.Issuance{ID: c.Issuance, Number: c.Number}
-	is.Row, is.Issued = r.number(), r.number() != 0
+func readIssuance(is *issue.Issuance, r row) {
+	is.Issued = r.number() != 0
 	is.Batch, is.Learner = word[issue.BatchID](r), word[issue.LearnerID](r)
 	is.Course, is.Certificate = word[issue.CourseID](r), r.text()
 	is.Job, is.Revision = word[issue.JobID](r), int(r.number())
@@ -82,29 +77,32 @@ func issuanceOf(c issue.Claim, r row) issue.Issuance {
 	}
 	is.RegisteredAt = moment(r)
 	is.Email, is.SMS = word[issue.ChannelState](r), word[issue.ChannelState](r)
-	return is
 }
 
-// conclude says why a claim found nothing to take, and settles which certificate
-// a re-issue replaces.
-func (c *claiming) conclude() []command {
-	switch {
-	case c.result != issue.Claimed:
-		return []command{{text: `SELECT is_out, dispatch FROM issuances WHERE id = $1`, args: []any{c.Issuance}, each: c.refuse}}
-	case c.issuance.Revision > 1 && c.issuance.Made == nil:
-		return []command{{text: fixOldID, args: []any{c.issuance.Row, c.issuance.Revision}}, c.read()}
-	default:
-		return nil
+// take takes what was looked at, if it may. The write itself asks again.
+func (c *claiming) take(t *transaction) command {
+	return command{
+		text: claim, args: []any{
+			c.issuance.Row, c.Number, c.Token, c.Process, c.Until.UnixMilli(), t.at, t.at - t.claimLapse.Milliseconds(),
+		},
+		reads: "crashes", each: func(r row) error {
+			c.result, c.issuance.Crashes = issue.Claimed, int(r.number())
+			return nil
+		},
 	}
 }
 
-func (c *claiming) refuse(r row) error {
-	out, number := r.number(), r.number()
-	c.result = issue.ClaimBusy
-	if out == 0 || number != c.Number {
-		c.result = issue.ClaimVoid
+// replaces settles which certificate a re-issue replaces.
+func (c *claiming) replaces() []command {
+	return []command{
+		{text: fixOldID, args: []any{c.issuance.Row, c.issuance.Revision}},
+		{text: `SELECT old_id FROM revisions WHERE issuance = $1 AND revision = $2`,
+			args: []any{c.issuance.Row, c.issuance.Revision},
+			each: func(r row) error {
+				c.issuance.OldID = r.text()
+				return nil
+			}},
 	}
-	return nil
 }
 
 // fixOldID names the certificate that a re-issue replaces: the newest one
@@ -141,9 +139,18 @@ func (l *Ledger) Checkpoint(ctx context.Context, c issue.Checkpoint) error {
 func (t *transaction) claimAndCheck(claims []*claiming, checkpoints []*checkpointing) error {
 	slices.SortFunc(claims, func(a, b *claiming) int { return cmp.Compare(a.Issuance, b.Issuance) })
 	slices.SortFunc(checkpoints, func(a, b *checkpointing) int { return cmp.Compare(a.Claim.Row, b.Claim.Row) })
-	commands := make([]command, 0, 2*len(claims)+len(checkpoints))
+	commands := make([]command, 0, len(claims)+len(checkpoints))
 	for _, c := range claims {
-		commands = append(commands, c.take(t)...)
+		commands = append(commands, c.look())
+	}
+	if err := t.session.run(t.ctx, commands); err != nil {
+		return err
+	}
+	commands = commands[:0]
+	for _, c := range claims {
+		if c.result == issue.ClaimBusy {
+			commands = append(commands, c.take(t))
+		}
 	}
 	for _, c := range checkpoints {
 		commands = append(commands, c.change(t))
@@ -151,14 +158,20 @@ func (t *transaction) claimAndCheck(claims []*claiming, checkpoints []*checkpoin
 	if err := t.session.run(t.ctx, commands); err != nil {
 		return err
 	}
-	commands = commands[:0]
-	for _, c := range claims {
-		commands = append(commands, c.conclude()...)
-	}
-	if err := t.session.run(t.ctx, commands); err != nil {
+	if err := t.settleReplaced(claims); err != nil {
 		return err
 	}
 	return t.follow(checkpoints)
+}
+
+func (t *transaction) settleReplaced(claims []*claiming) error {
+	var commands []command
+	for _, c := range claims {
+		if c.result == issue.Claimed && c.issuance.Revision > 1 && c.issuance.Made == nil {
+			commands = append(commands, c.replaces()...)
+		}
+	}
+	return t.session.run(t.ctx, commands)
 }
 
 const (

@@ -225,7 +225,7 @@ func wayOfOne(h house) {
 	}
 	require.Equal(h.t, []string{
 		"queued||0||", "generated|generate|3||", "registered|register|1||", "notified|notify|1||",
-	}, h.rows(`SELECT state, step, attempts, reason, message FROM issuance_history ORDER BY seq`), "one line a step")
+	}, h.rows(`SELECT state, step, attempts, reason, message FROM issuance_history ORDER BY at, n`), "one line a step")
 	require.Equal(h.t, []string{"cert-1|ABC123|https://files/cert-1.pdf|https://files/cert-1.json|sent|none|1|1"},
 		h.rows(`SELECT certificate_id, access_code, pdf_url, json_url, email, sms, register_at IS NOT NULL,
 			registered_at IS NOT NULL FROM revisions`), "ids and addresses stay")
@@ -291,7 +291,7 @@ func historyOnce(h house) {
 		h.write(issue.Checkpoint{Claim: c, Step: issue.StepGenerate, Attempts: 3, Rounds: 1, Release: true})
 	}
 	require.Equal(h.t, []string{"queued||0||", "retrying|generate|3|timeout|no answer"},
-		h.rows(`SELECT state, step, attempts, reason, message FROM issuance_history ORDER BY seq`))
+		h.rows(`SELECT state, step, attempts, reason, message FROM issuance_history ORDER BY at, n`))
 }
 
 // The worker writes nothing between register and the end when there is nobody
@@ -309,7 +309,7 @@ func historyWithoutNotification(h house) {
 	})
 	require.Equal(h.t, []string{
 		"queued||0||", "generated|generate|1||", "registered|register|2||", "notified|notify|0|no_template|",
-	}, h.rows(`SELECT state, step, attempts, reason, message FROM issuance_history ORDER BY seq`))
+	}, h.rows(`SELECT state, step, attempts, reason, message FROM issuance_history ORDER BY at, n`))
 	require.Equal(h.t, 1, h.job("job-1").Issued)
 	require.Equal(h.t, []string{"NULL"}, h.rows(`SELECT json_data FROM revisions`))
 }

@@ -12,10 +12,11 @@ const (
 	// groupSize bounds a group of writes: a full group holds the lock of a SQLite
 	// file for about 5 ms.
 	groupSize = 512
-	// groupSpacing is the least time between two groups: a commit costs some
-	// 0.5 ms of processor and disk whatever is in it, so under load it pays to
-	// let writes gather. A write that comes alone never waits for it.
-	groupSpacing = 2 * time.Millisecond
+	// groupSpacing is the least time from the end of a group to the next: a commit
+	// costs some 0.5 ms of processor and disk whatever is in it, so under load it
+	// pays to wait until the callers of the last group have come back. A write that
+	// comes alone never waits for it.
+	groupSpacing = time.Millisecond
 	// groupPatience is how long a server may take for one group.
 	groupPatience = 30 * time.Second
 	// groupTries is how often a group is tried that the server gave up for the
@@ -42,7 +43,7 @@ type writer struct {
 	stopped chan struct{}
 	stop    sync.Once
 	quit    chan struct{}
-	begun   time.Time // of the last group
+	ended   time.Time // of the last group
 	tx      transaction
 }
 
@@ -113,7 +114,7 @@ func (w *writer) loop() {
 // waiting then.
 func (w *writer) gather(first *write) []*write {
 	group := []*write{first}
-	spaced := time.NewTimer(time.Until(w.begun.Add(groupSpacing)))
+	spaced := time.NewTimer(time.Until(w.ended.Add(groupSpacing)))
 	defer spaced.Stop()
 	for waiting := true; waiting && len(group) < groupSize; {
 		select {
@@ -123,7 +124,6 @@ func (w *writer) gather(first *write) []*write {
 			waiting = false
 		}
 	}
-	w.begun = time.Now()
 	return w.take(group)
 }
 
@@ -155,6 +155,7 @@ func (w *writer) drain() {
 // commit makes a group durable. When it fails, each of its writes is tried by
 // itself, so that one bad write does not take others with it.
 func (w *writer) commit(group []*write) {
+	defer func() { w.ended = time.Now() }()
 	err := w.persist(group)
 	if err == nil || len(group) == 1 || errors.Is(err, errNoTurn) {
 		for _, job := range group {

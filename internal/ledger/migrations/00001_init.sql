@@ -120,17 +120,17 @@ CREATE TABLE revisions (
 );
 
 CREATE TABLE issuance_history (
-    seq      INTEGER PRIMARY KEY,
     issuance BIGINT NOT NULL, -- its seq
     at       BIGINT NOT NULL,
+    n        BIGINT NOT NULL, -- among the lines that were written together
     revision BIGINT NOT NULL,
     state    TEXT   NOT NULL,
     step     TEXT   NOT NULL,
     attempts BIGINT NOT NULL,
     reason   TEXT   NOT NULL,
-    message  TEXT   NOT NULL
-);
-CREATE INDEX issuance_history_issuance ON issuance_history (issuance);
+    message  TEXT   NOT NULL,
+    PRIMARY KEY (issuance, at, n, state)
+) WITHOUT ROWID;
 
 -- Whose ledger this is: one row, written when it was first opened.
 CREATE TABLE installation (
