@@ -43,7 +43,7 @@ func BenchmarkCheckpoints(b *testing.B) {
 
 func benchCheckpoints(b *testing.B, store kind) {
 	b.Helper()
-	h := house{openURL(b, store.place(b)), b}
+	h := house{Ledger: openURL(b, store.place(b)), t: b}
 	require.NoError(b, h.Alive(context.Background(), issue.Process{ID: livingOne}))
 	h.resolved(aJob("job-1"), many("learner", b.N)...)
 	events := make(chan issue.Event, b.N)
@@ -82,7 +82,7 @@ func BenchmarkFanOut(b *testing.B) {
 func benchFanOut(b *testing.B, store kind) {
 	b.Helper()
 	const size = 500
-	h := house{openURL(b, store.place(b)), b}
+	h := house{Ledger: openURL(b, store.place(b)), t: b}
 	job := aJob("job-1")
 	_, err := h.CreateJob(context.Background(), job, "", "")
 	require.NoError(b, err)

@@ -52,12 +52,16 @@ func openURL(tb testing.TB, url string) *Ledger {
 // test ends, the sums that people see must equal what the rows say.
 type house struct {
 	*Ledger
-	t testing.TB
+	t    testing.TB
+	kind kind
+	url  string
 }
 
-func newHouse(tb testing.TB, l *Ledger) house {
+func newHouse(tb testing.TB, store kind) house {
 	tb.Helper()
-	h := house{l, tb}
+	url := store.place(tb)
+	l := openURL(tb, url)
+	h := house{l, tb, store, url}
 	for _, id := range []string{livingOne, livingTwo} {
 		require.NoError(tb, l.Alive(tb.Context(), issue.Process{ID: id, Name: "host/" + id, Capacity: 256}))
 	}

@@ -259,10 +259,13 @@ func plainly(err error) error {
 	var (
 		refused *pgconn.PgError
 		network *net.OpError
+		name    *net.DNSError
 	)
 	switch {
 	case errors.As(err, &refused):
 		return errors.New(refused.Message)
+	case errors.As(err, &name):
+		return fmt.Errorf("the server cannot be reached: %s: %s", name.Name, name.Err)
 	case errors.As(err, &network):
 		return fmt.Errorf("the server cannot be reached: %w", network.Err)
 	default:

@@ -100,7 +100,7 @@ type sqliteConn struct {
 
 // sqliteWords turns PostgreSQL's words into SQLite's: a transaction that writes
 // has locked everything already.
-var sqliteWords = strings.NewReplacer("$", "?", "FOR UPDATE SKIP LOCKED", "", "FOR UPDATE OF i", "", "FOR UPDATE", "")
+var sqliteWords = strings.NewReplacer("$", "?", "FOR UPDATE SKIP LOCKED", "", "FOR UPDATE", "")
 
 func (c *sqliteConn) prepare(text string) (*sqlite.Stmt, error) {
 	if s, ok := c.prepared[text]; ok {
@@ -171,10 +171,12 @@ func (c *sqliteConn) begin(ctx context.Context) (time.Time, error) {
 func (c *sqliteConn) run(_ context.Context, commands []command) error {
 	for _, q := range commands {
 		var err error
-		if q.reads == "" {
-			err = c.execute(q.text, q.args, q.each)
-		} else {
+		switch {
+		case q.onlyLocks:
+		case q.reads != "":
 			err = c.update(q)
+		default:
+			err = c.execute(q.text, q.args, q.each)
 		}
 		if err != nil {
 			return err

@@ -50,6 +50,9 @@ type command struct {
 	// $1: each is called for them when it was changed. PostgreSQL returns them;
 	// SQLite is twice as fast when it reads them afterwards.
 	reads string
+	// onlyLocks says that it is there for its locks alone: nothing to do in a SQLite
+	// file, which a transaction has to itself.
+	onlyLocks bool
 }
 
 // insertion is a statement that inserts rows of texts and numbers, none of them

@@ -28,11 +28,13 @@ func TestSQLite(t *testing.T) {
 // suite is what every store promises. Each test has a ledger of its own.
 func suite(t *testing.T, store kind) {
 	t.Helper()
-	for _, part := range []map[string]func(house){jobTests(), reIssueTests(), dispatchTests(), workTests(), progressTests()} {
+	for _, part := range []map[string]func(house){
+		jobTests(), reIssueTests(), dispatchTests(), workTests(), progressTests(), severalTests(),
+	} {
 		for _, name := range slices.Sorted(maps.Keys(part)) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				part[name](newHouse(t, openURL(t, store.place(t))))
+				part[name](newHouse(t, store))
 			})
 		}
 	}

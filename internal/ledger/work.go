@@ -13,12 +13,11 @@ import (
 
 var _ issue.WorkStore = (*Ledger)(nil)
 
-// inHand reads an issuance with everything stored of the revision in hand, and
-// locks it.
+// inHand reads an issuance with everything stored of the revision in hand.
 const inHand = `SELECT i.seq, i.is_out, i.dispatch, i.issued_at, i.batch_id, i.user_id, i.course_id, i.certificate, i.job_id,
 		i.revision, i.state, i.step, i.attempts, i.rounds, i.crashes, i.replays, i.completed_on, i.first_failed_at,
 		r.old_id, r.certificate_id, r.access_code, r.pdf_url, r.json_url, r.json_data, r.registered_at, r.email, r.sms
-	FROM issuances i JOIN revisions r ON r.issuance = i.seq AND r.revision = i.revision WHERE i.id = $1 FOR UPDATE OF i`
+	FROM issuances i JOIN revisions r ON r.issuance = i.seq AND r.revision = i.revision WHERE i.id = $1`
 
 // claim takes an issuance whose record has this number, unless a living process
 // holds it. Taking it over from a dead one counts as a crash.
@@ -44,9 +43,15 @@ func (l *Ledger) Claim(ctx context.Context, c issue.Claim) (issue.Issuance, issu
 	return claim.issuance, claim.result, away(err)
 }
 
-// look looks at what is to be claimed.
-func (c *claiming) look() command {
+// look locks what is to be claimed and reads it. These are two statements, for one
+// that waits for a lock has seen the other rows as they were before.
+func (c *claiming) look() []command {
 	c.result = issue.ClaimNone
+	lock := command{text: `SELECT seq FROM issuances WHERE id = $1 FOR UPDATE`, args: []any{c.Issuance}, onlyLocks: true}
+	return []command{lock, c.read()}
+}
+
+func (c *claiming) read() command {
 	return command{text: inHand, args: []any{c.Issuance}, each: func(r row) error {
 		c.result = issue.ClaimBusy // until it is taken
 		c.issuance = issue.Issuance{ID: c.Issuance, Number: c.Number, Row: r.number()}
@@ -139,9 +144,9 @@ func (l *Ledger) Checkpoint(ctx context.Context, c issue.Checkpoint) error {
 func (t *transaction) claimAndCheck(claims []*claiming, checkpoints []*checkpointing) error {
 	slices.SortFunc(claims, func(a, b *claiming) int { return cmp.Compare(a.Issuance, b.Issuance) })
 	slices.SortFunc(checkpoints, func(a, b *checkpointing) int { return cmp.Compare(a.Claim.Row, b.Claim.Row) })
-	commands := make([]command, 0, len(claims)+len(checkpoints))
+	commands := make([]command, 0, 2*len(claims)+len(checkpoints))
 	for _, c := range claims {
-		commands = append(commands, c.look())
+		commands = append(commands, c.look()...)
 	}
 	if err := t.session.run(t.ctx, commands); err != nil {
 		return err
