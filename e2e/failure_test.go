@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,31 @@ func TestBadDataEndsAsADeadLetter(t *testing.T) {
 	}
 }
 
+// TestABrokenTemplateDeadLettersNobody: a template that fails for everybody
+// stops its own job, which says so, and no other.
+func TestABrokenTemplateDeadLettersNobody(t *testing.T) {
+	h := newHouse(t, simulator.DemoDataset)
+	h.platform.SetFault(simulator.Fault{
+		Operation: "generate", BatchID: simulator.DemoBatch, Status: http.StatusBadRequest,
+		Body: `{"params":{"errmsg":"Invalid value for parameter htmlTemplate."},"responseCode":"CLIENT_ERROR","result":{}}`,
+	})
+	a := h.startAPI()
+	h.startConsumer(func(c *consumer.Config) { c.RetryDelays, c.StepAttempts = nil, 1 })
+	broken := a.issue(handbookBody(simulator.DemoBatch, simulator.DemoCourse)).JobID
+	var j job
+	require.Eventually(t, func() bool {
+		j = a.job(broken)
+		return slices.Contains(j.Reasons, "template")
+	}, patience, 20*time.Millisecond)
+	require.False(t, j.Healthy)
+	require.False(t, j.Done, "it goes on by itself once the template is mended")
+	other := a.awaitDone(a.issue(handbookBody(simulator.RoughBatch, simulator.RoughCourse)).JobID)
+	require.Positive(t, other.Counts["issued"])
+	j = a.job(broken)
+	require.Empty(t, j.FailedBy)
+	require.Zero(t, j.Counts["issued"])
+}
+
 func header(m kafka.Message, key string) string {
 	for _, h := range m.Headers {
 		if h.Key == key {
@@ -186,14 +212,14 @@ func TestKilledAnywhere(t *testing.T) {
 	a.kill() // in the midst of fanning out
 	for kill := range 3 {
 		a = h.startProcess(builtProgram(t, "issuer-api"), h.settings()...)
-		w := h.startProcess(builtProgram(t, "cert-consumer"), h.settings()...)
+		w := h.startProcess(builtProgram(t, "cert-consumer"), append(h.settings(), "CRASH_LIMIT=0")...)
 		reached := (kill + 1) * learners / 5
 		require.Eventually(t, func() bool { return len(h.platform.Registered()) >= reached }, patience, time.Millisecond)
 		w.kill()
 		a.kill()
 	}
 	a = h.startProcess(builtProgram(t, "issuer-api"), h.settings()...)
-	h.startProcess(builtProgram(t, "cert-consumer"), h.settings()...)
+	h.startProcess(builtProgram(t, "cert-consumer"), append(h.settings(), "CRASH_LIMIT=0")...)
 	finished := a.awaitDone(id)
 	require.Equal(t, learners, finished.Counts["issued"])
 	require.Empty(t, finished.FailedBy)

@@ -32,12 +32,22 @@ const patience = 60 * time.Second
 type house struct {
 	tb       testing.TB
 	folder   string
-	broker   *kfake.Cluster
+	broker   *kfake.Cluster  // nil = a real one
+	brokers  func() []string // where it is
+	search   string          // address of the search engine
 	platform *simulator.Platform
 	log      *lockedBuffer
 }
 
 func newHouse(tb testing.TB, data func(filesURL string) simulator.Dataset) *house {
+	tb.Helper()
+	h := newHouseWithoutBroker(tb, data)
+	h.startBroker()
+	tb.Cleanup(func() { h.broker.Close() })
+	return h
+}
+
+func newHouseWithoutBroker(tb testing.TB, data func(filesURL string) simulator.Dataset) *house {
 	tb.Helper()
 	h := &house{tb: tb, folder: tb.TempDir(), log: &lockedBuffer{}}
 	platform, err := simulator.Start(simulator.Config{})
@@ -45,8 +55,7 @@ func newHouse(tb testing.TB, data func(filesURL string) simulator.Dataset) *hous
 	h.platform = platform
 	tb.Cleanup(func() { require.NoError(tb, platform.Close()) })
 	require.NoError(tb, platform.Load(data(platform.URLs().Files)))
-	h.startBroker()
-	tb.Cleanup(func() { h.broker.Close() })
+	h.search = platform.URLs().Elasticsearch
 	tb.Cleanup(func() {
 		if tb.Failed() {
 			tb.Logf("log:\n%s", h.log.tail(100))
@@ -60,7 +69,7 @@ func (h *house) startBroker(options ...kfake.Opt) {
 	options = append(options, kfake.NumBrokers(1), kfake.DataDir(filepath.Join(h.folder, "kafka")))
 	broker, err := kfake.NewCluster(options...)
 	require.NoError(h.tb, err)
-	h.broker = broker
+	h.broker, h.brokers = broker, broker.ListenAddrs
 }
 
 // port is the broker's port, for another broker that takes its place.
@@ -74,7 +83,7 @@ func (h *house) port() int {
 }
 
 func (h *house) kafka() program.Kafka {
-	return program.Kafka{Brokers: h.broker.ListenAddrs(), TopicPrefix: "test", TopicsCreate: true, TopicPartitions: 6}
+	return program.Kafka{Brokers: h.brokers(), TopicPrefix: "test", TopicsCreate: true, TopicPartitions: 6}
 }
 
 func (h *house) ledger() program.Ledger {
@@ -86,7 +95,7 @@ func (h *house) ledger() program.Ledger {
 func (h *house) apiConfig() api.Config {
 	return api.Config{
 		Kafka: h.kafka(), Ledger: h.ledger(), Log: program.Log{Level: "debug", Format: "json"},
-		Enrolments: program.Enrolments{ElasticsearchURL: h.platform.URLs().Elasticsearch},
+		Enrolments: program.Enrolments{ElasticsearchURL: h.search},
 		Content:    program.Content{ContentServiceURL: h.platform.URLs().ContentService},
 		HTTPAddr:   "127.0.0.1:0", PublishAhead: 10_000, MaxBodyBytes: 1 << 20,
 	}
@@ -96,7 +105,7 @@ func (h *house) consumerConfig() consumer.Config {
 	urls := h.platform.URLs()
 	return consumer.Config{
 		Kafka: h.kafka(), Ledger: h.ledger(), Log: program.Log{Level: "debug", Format: "json"},
-		Enrolments:          program.Enrolments{ElasticsearchURL: urls.Elasticsearch},
+		Enrolments:          program.Enrolments{ElasticsearchURL: h.search},
 		Content:             program.Content{ContentServiceURL: urls.ContentService},
 		KafkaSessionTimeout: 6 * time.Second,
 		CertServiceURL:      urls.CertService, CertServiceTimeout: 20 * time.Second, LearnerServiceURL: urls.LearnerService,
@@ -221,6 +230,7 @@ type job struct {
 	Resolved  bool           `json:"resolved"`
 	Done      bool           `json:"done"`
 	Healthy   bool           `json:"healthy"`
+	Reasons   []string       `json:"reasons"`
 }
 
 func (c *client) job(id string) job {

@@ -276,7 +276,7 @@ func (h *house) records(topic string, n int) []kafka.Message {
 			continue
 		}
 		reader := kafka.NewReader(kafka.ReaderConfig{
-			Brokers: h.broker.ListenAddrs(), Topic: topic, Partition: partition, MaxWait: time.Second,
+			Brokers: h.brokers(), Topic: topic, Partition: partition, MaxWait: time.Second,
 		})
 		for {
 			m, err := reader.ReadMessage(ctx)

@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/ecreds/issuer/internal/parts"
 )
 
 // built holds both programs, built once for all tests as their users would:
@@ -45,7 +47,7 @@ func builtProgram(tb testing.TB, name string) string {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := parts.StopAfter(m).Run()
 	if builtIn != "" {
 		_ = os.RemoveAll(builtIn) // a folder in the system's temporary one
 	}
@@ -126,10 +128,10 @@ func listening(line string) string {
 func (h *house) settings() []string {
 	urls := h.platform.URLs()
 	return []string{
-		"KAFKA_BROKERS=" + strings.Join(h.broker.ListenAddrs(), ","),
+		"KAFKA_BROKERS=" + strings.Join(h.brokers(), ","),
 		"TOPIC_PREFIX=test", "TOPICS_CREATE=true",
 		"DATABASE_URL=sqlite:" + filepath.Join(h.folder, "ledger.db"), "MIGRATE=true", "CLAIM_LAPSE=2s",
-		"HTTP_ADDR=127.0.0.1:0", "ELASTICSEARCH_URL=" + urls.Elasticsearch, "CONTENT_SERVICE_URL=" + urls.ContentService,
+		"HTTP_ADDR=127.0.0.1:0", "ELASTICSEARCH_URL=" + h.search, "CONTENT_SERVICE_URL=" + urls.ContentService,
 		"CERT_SERVICE_URL=" + urls.CertService, "LEARNER_SERVICE_URL=" + urls.LearnerService,
 		"KAFKA_SESSION_TIMEOUT=6s", "RETRY_DELAYS=100ms,200ms", "CONCURRENCY=64",
 	}

@@ -108,6 +108,7 @@ type Registration struct {
 	Batch       BatchID
 	Certificate Certificate
 	OldID       string // the certificate it replaces; empty on a first issue
+	Repeated    bool   // it was sent before: the service may have it by now
 }
 
 // Notification announces a certificate.

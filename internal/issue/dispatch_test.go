@@ -20,7 +20,11 @@ type outbox struct {
 	due        int
 	next       int64
 	takes      []time.Duration // when TakeDue was called, since the start
-	ahead      []int
+	ahead      []Ahead
+	pace       Pace
+	reaches    []Reach
+	reachErr   error
+	recalled   [][]Reach
 	dispatched []Published
 	recalls    []time.Duration
 	before     []time.Duration // how old an event must be to be recalled
@@ -36,7 +40,7 @@ func newOutbox(due int) *outbox {
 	}}
 }
 
-func (o *outbox) TakeDue(ctx context.Context, ahead, limit int) ([]Event, error) {
+func (o *outbox) TakeDue(_ context.Context, ahead Ahead, limit int) ([]Event, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.takes, o.ahead = append(o.takes, time.Since(o.begun)), append(o.ahead, ahead)
@@ -63,9 +67,22 @@ func (o *outbox) Dispatched(ctx context.Context, published []Published) error {
 	return o.storeErr
 }
 
-func (o *outbox) Recall(_ context.Context, before time.Time) (int, error) {
+func (o *outbox) Pace(context.Context) (Pace, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.pace, o.takeErr
+}
+
+func (o *outbox) Reaches(context.Context) ([]Reach, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.reaches, o.reachErr
+}
+
+func (o *outbox) Recall(_ context.Context, before time.Time, reaches []Reach) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.recalled = append(o.recalled, reaches)
 	o.recalls, o.before = append(o.recalls, time.Since(o.begun)), append(o.before, time.Since(before))
 	return 0, errorOf(len(o.recalls) == 2)
 }
@@ -87,7 +104,9 @@ func (o *outbox) with(change func()) {
 
 func (o *outbox) run(t *testing.T, ahead int, test func(d *Dispatcher, stop func())) *Dispatcher {
 	t.Helper()
-	d := NewDispatcher(o, o, ahead, NewDispatchMetrics(prometheus.NewRegistry()), nopLog())
+	d := NewDispatcher(DispatcherConfig{
+		Store: o, Publisher: o, Log: o, PerJob: ahead, Metrics: NewDispatchMetrics(prometheus.NewRegistry()), Logger: nopLog(),
+	})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- d.Run(ctx) }()
@@ -114,7 +133,7 @@ func TestDispatchReceipts(t *testing.T) {
 			}
 		}
 		d := o.run(t, 77, func(*Dispatcher, func()) {})
-		require.Equal(t, 77, o.ahead[0])
+		require.Equal(t, Ahead{InAll: aheadOfNobody, PerJob: 77}, o.ahead[0])
 		require.Len(t, o.dispatched, 5)
 		mids := map[string]bool{}
 		for i, p := range o.dispatched {
@@ -188,6 +207,48 @@ func TestReceiptsAreStoredAtTheEnd(t *testing.T) {
 			synctest.Wait()
 			o.with(func() { require.Len(t, o.dispatched, 3) })
 		})
+	})
+}
+
+func TestDispatchKeepsToTheConsumersPace(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		pace Pace
+		want int
+	}{
+		"nobody lives":         {Pace{}, aheadOfNobody},
+		"what they work twice": {Pace{Consumers: 2, Allowed: 300, Finished: 100}, 600},
+		"what they finish":     {Pace{Consumers: 2, Allowed: 300, Finished: 9000}, 9000},
+		"all limits are down":  {Pace{Consumers: 1}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				o := newOutbox(1)
+				o.pace = tt.pace
+				o.run(t, 500, func(*Dispatcher, func()) {})
+				require.Equal(t, Ahead{InAll: tt.want, PerJob: 500}, o.ahead[0])
+				o = newOutbox(1)
+				o.pace = tt.pace
+				o.run(t, 0, func(*Dispatcher, func()) {})
+				require.Equal(t, Ahead{}, o.ahead[0], "everything at once was asked for")
+			})
+		})
+	}
+}
+
+func TestRecallKnowsWhatMayStillCome(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutbox(0)
+		o.reaches = []Reach{{Partition: 1, From: 5, To: 9}}
+		o.run(t, 0, func(*Dispatcher, func()) {
+			o.with(func() { o.reachErr = errors.New("no broker") })
+			time.Sleep(recallEvery) //nolint:forbidigo // fake clock
+			synctest.Wait()
+		})
+		require.Equal(t, o.reaches, o.recalled[0])
+		require.Nil(t, o.recalled[1], "without knowing, no record is taken for lost")
 	})
 }
 

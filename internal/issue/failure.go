@@ -101,6 +101,10 @@ func AsFailure(err error) *Failure {
 	return &Failure{Verdict: Transient, Reason: reason, Message: err.Error(), Err: err}
 }
 
+// ErrOldID is wrapped by the failure of a registration whose OldID is refused:
+// the service does not know it, or it was replaced already.
+var ErrOldID = errors.New("the certificate to be replaced is refused")
+
 // ErrUnavailable is wrapped by errors of the ledger and of the enrolment
 // source when they cannot be reached: the caller is told to come again, never
 // that there is "no user".

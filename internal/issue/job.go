@@ -41,6 +41,7 @@ type JobProgress struct {
 	Counts   map[State]int // issuances by state
 	Issued   int           // issuances registered at least once
 	FailedBy map[Reason]int
+	Broken   bool // one of its templates fails for everybody
 	Stalled  bool // unfinished, and nothing has moved for five minutes
 }
 
@@ -61,6 +62,9 @@ func (p JobProgress) Done() bool { return p.Resolved && p.State == JobRunning &&
 // Reasons says why a job is not healthy; none = healthy.
 func (p JobProgress) Reasons() []string {
 	var reasons []string
+	if p.Broken {
+		reasons = append(reasons, "template")
+	}
 	if p.Counts[Failed] > 0 {
 		reasons = append(reasons, "failed")
 	}

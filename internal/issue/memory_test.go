@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +18,7 @@ type memory struct {
 	letters map[string]DeadLetter
 	poison  []DeadLetter
 	adopted []adoption
+	fares   map[TemplateUse]*fare
 	writes  []Checkpoint // what was written, without claims
 	log     *[]string    // of writes and calls, in their order
 
@@ -42,6 +42,12 @@ type row struct {
 	history []string // state:attempts
 }
 
+// fare is how a template fares in a job.
+type fare struct {
+	TemplateStanding
+	doubts map[LearnerID]bool
+}
+
 type adoption struct {
 	Job  Job
 	Page FannedOut
@@ -50,14 +56,14 @@ type adoption struct {
 var _ WorkStore = (*memory)(nil)
 
 func newMemory(log *[]string) *memory {
-	return &memory{rows: map[IssuanceID]*row{}, living: map[string]bool{}, letters: map[string]DeadLetter{}, log: log}
+	return &memory{rows: map[IssuanceID]*row{}, living: map[string]bool{}, letters: map[string]DeadLetter{}, fares: map[TemplateUse]*fare{}, log: log}
 }
 
-// add queues an issuance.
-func (m *memory) add(learner LearnerID, certificate string) *row {
-	id := NewIssuanceID("batch-1", learner, certificate)
+// add queues a learner's issuance.
+func (m *memory) add(learner LearnerID) *row {
+	id := NewIssuanceID("batch-1", learner, merit)
 	m.rows[id] = &row{Issuance: Issuance{
-		ID: id, Batch: "batch-1", Learner: learner, Course: "do_1", Certificate: certificate, Job: "job-1", Revision: 1,
+		ID: id, Batch: "batch-1", Learner: learner, Course: "do_1", Certificate: merit, Job: "job-1", Revision: 1,
 		State: Queued, CompletedOn: time.Date(2019, 8, 20, 20, 0, 0, 0, time.UTC),
 		Email: ChannelPending, SMS: ChannelPending,
 	}, due: time.Now(), last: 1}
@@ -69,7 +75,7 @@ func (m *memory) dispatch(r *row) Event {
 	r.out, r.due = true, time.Time{}
 	r.Number++
 	return Event{
-		MID: "LP." + strconv.FormatInt(r.Number, 10), Issuance: r.ID, Learner: r.Learner, Batch: r.Batch, Course: r.Course,
+		MID: NewMID(time.Now()), Issuance: r.ID, Learner: r.Learner, Batch: r.Batch, Course: r.Course,
 		Certificate: r.Certificate, Job: r.Job, Number: r.Number, Revision: r.Revision,
 	}
 }
@@ -168,6 +174,9 @@ func (m *memory) apply(r *row, c Checkpoint) {
 		made := *c.Made
 		r.Made = &made
 	}
+	if c.OldID != nil {
+		r.OldID = *c.OldID
+	}
 	if c.Registered {
 		r.RegisteredAt, r.Issued, r.newest = time.Now(), true, r.Made.ID
 	}
@@ -176,6 +185,9 @@ func (m *memory) apply(r *row, c Checkpoint) {
 	}
 	if c.SMS != "" {
 		r.SMS = c.SMS
+	}
+	if c.Proven != nil {
+		m.fares[*c.Proven] = &fare{TemplateStanding: TemplateStanding{Proven: true}}
 	}
 	if c.DeadLetter != nil {
 		if _, known := m.letters[c.DeadLetter.ID]; !known {
@@ -214,6 +226,34 @@ func (m *memory) Adopt(ctx context.Context, standing Job, page FannedOut) error 
 	}
 	m.adopted = append(m.adopted, adoption{standing, page})
 	return nil
+}
+
+func (m *memory) TemplateFailed(ctx context.Context, use TemplateUse, learner LearnerID) (TemplateStanding, error) {
+	if err := ctx.Err(); err != nil {
+		return TemplateStanding{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.failure("template"); err != nil {
+		return TemplateStanding{}, err
+	}
+	f := m.fares[use]
+	if f == nil {
+		f = &fare{}
+		m.fares[use] = f
+	}
+	if f.doubts == nil {
+		f.doubts = map[LearnerID]bool{}
+	}
+	f.doubts[learner] = true
+	limit := DoubtsInANew
+	if f.Proven {
+		limit = DoubtsInAProven
+	}
+	if f.BrokenAt.IsZero() && len(f.doubts) >= limit {
+		f.BrokenAt = time.Now()
+	}
+	return f.TemplateStanding, nil
 }
 
 func (m *memory) IndexPoison(ctx context.Context, letter DeadLetter) error {

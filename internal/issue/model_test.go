@@ -58,7 +58,7 @@ func newModel(seed uint64) *model {
 	m.resend = m.random.IntN(2) == 0
 	m.faults = []int{0, 5, 30}[m.random.IntN(3)]
 	for i := range 2 + m.random.IntN(4) {
-		r := m.add(LearnerID(fmt.Sprint("u", i)), merit)
+		r := m.add(LearnerID(fmt.Sprint("u", i)))
 		if m.random.IntN(3) == 0 {
 			r.last = 2 // a re-issue is asked for already
 		}
@@ -183,6 +183,7 @@ func (p mortal) Register(_ context.Context, r Registration) (err error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.log = append(p.log, fmt.Sprintf("register %s %s for %q: %v", r.Learner, r.Certificate.ID, r.OldID, err))
+		r.Repeated = false                                           // is not sent
 		p.registered[r.Learner] = append(p.registered[r.Learner], r) // even when its answer is lost
 	})
 	return err

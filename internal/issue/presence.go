@@ -12,6 +12,8 @@ type Process struct {
 	ID       string // fresh for each start
 	Name     string // for people: host and process id
 	Capacity int    // events that it works at once
+	Allowed  int    // how many of those its limiters let through now
+	Finished int    // events that came to rest in the last five seconds
 }
 
 // ProcessStore knows which processes live. A process that is silent for the
@@ -26,12 +28,32 @@ type Presence struct {
 	Store   ProcessStore
 	Process Process
 	Every   time.Duration // well below the claim lapse
+	Allowed func() int    // calls of a step that are let through now
+	Rested  func() int64  // events that came to rest since the start
 	Log     *zap.Logger
+
+	told   time.Time
+	rested int64 // as told last
 }
 
 // Announce tells it once: claims made before that would be taken for those of
 // a dead process.
-func (p *Presence) Announce(ctx context.Context) error { return p.Store.Alive(ctx, p.Process) }
+func (p *Presence) Announce(ctx context.Context) error { return p.tell(ctx) }
+
+// finishedIn is the time that Process.Finished is about.
+const finishedIn = 5 * time.Second
+
+// tell tells that the process lives, and how it fares.
+func (p *Presence) tell(ctx context.Context) error {
+	now, rested := time.Now(), p.Rested()
+	process := p.Process
+	process.Allowed = min(p.Allowed(), process.Capacity)
+	if since := now.Sub(p.told); !p.told.IsZero() && since > 0 {
+		process.Finished = int(float64(rested-p.rested) * finishedIn.Seconds() / since.Seconds())
+	}
+	p.told, p.rested = now, rested
+	return p.Store.Alive(ctx, process)
+}
 
 // Run keeps telling it until ctx ends, then says goodbye; it returns nil.
 func (p *Presence) Run(ctx context.Context) error {
@@ -40,7 +62,7 @@ func (p *Presence) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ticker.C:
-			if err := p.Store.Alive(ctx, p.Process); err != nil && ctx.Err() == nil {
+			if err := p.tell(ctx); err != nil && ctx.Err() == nil {
 				p.Log.Warn("cannot tell the ledger that this process lives; its claims may lapse", zap.Error(err))
 			}
 		case <-ctx.Done():

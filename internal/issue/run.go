@@ -23,7 +23,29 @@ type run struct {
 	recipient *Recipient
 	change    Checkpoint // what the next write will say
 	panics    int
+
+	refused     []string // certificates that may not be replaced
+	called      bool     // the last try got as far as its call
+	spentBefore int      // attempts of the step before this go
 }
+
+// beside works an event beside the others. One at whose processes' deaths it was
+// in flight, so often that one more convicts it, is a suspect: only one is worked
+// at a time, so that the death of this process would tell which it was.
+func (r *run) beside(ctx context.Context) Outcome {
+	if suspect := r.issuance.Crashes > 0 && r.issuance.Crashes == r.CrashLimit-1; !suspect {
+		return r.work(ctx)
+	}
+	select {
+	case r.suspect <- struct{}{}:
+		defer func() { <-r.suspect }()
+		return r.work(ctx)
+	default:
+		return r.giveUp(ctx, errOneSuspect)
+	}
+}
+
+var errOneSuspect = errors.New("processes died while they worked this event, and another such event is being worked here")
 
 func (r *run) work(ctx context.Context) Outcome {
 	if r.CrashLimit > 0 && r.issuance.Crashes >= r.CrashLimit {
@@ -31,6 +53,9 @@ func (r *run) work(ctx context.Context) Outcome {
 			Verdict: Permanent, Reason: ReasonCrashLoop,
 			Message: fmt.Sprintf("%d processes died while they worked this event", r.issuance.Crashes),
 		}, ClassPermanent)
+	}
+	if r.templateBroke() {
+		return r.turnIn(ctx)
 	}
 	for _, s := range r.steps {
 		if !s.pending(r) {
@@ -63,6 +88,7 @@ func (r *run) perform(ctx context.Context, s step) error {
 	if r.issuance.Step != s.name {
 		r.issuance.Step, r.issuance.Attempts, r.issuance.Rounds = s.name, 0, 0
 	}
+	r.spentBefore = r.issuance.Attempts
 	deadline := time.Now().Add(stepPatience + r.CallTimeout[s.name])
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
@@ -89,6 +115,7 @@ func (r *run) perform(ctx context.Context, s step) error {
 // try makes one call: lookups, then the write that renews the claim and
 // records the attempt, and only then the call.
 func (r *run) try(ctx context.Context, s step, until time.Time) error {
+	r.called = false
 	if err := r.survive(func() error { return r.lookUp(ctx) }); err != nil {
 		r.issuance.Attempts++
 		return r.tried(s, 0, err)
@@ -112,6 +139,7 @@ func (r *run) try(ctx context.Context, s step, until time.Time) error {
 		r.sms().reach(sms)
 		return err
 	}
+	r.called = true
 	begun := time.Now()
 	err := r.survive(func() error { return s.call(r, ctx) })
 	return r.tried(s, time.Since(begun), err)
@@ -176,6 +204,12 @@ func (r *run) lookUp(ctx context.Context) error {
 // errLedgerAway tells a write that failed from a call that did.
 var errLedgerAway = errors.New("the ledger did not take a write")
 
+func ledgerAway(err error) error {
+	return &Failure{
+		Verdict: Outage, Reason: ReasonUnavailable, Message: "the ledger is away", Err: fmt.Errorf("%w: %w", errLedgerAway, err),
+	}
+}
+
 // write sends the accumulated change to the ledger and starts a fresh one.
 func (r *run) write(ctx context.Context) error {
 	r.change.Attempts, r.change.Rounds = r.issuance.Attempts, r.issuance.Rounds
@@ -189,7 +223,7 @@ func (r *run) write(ctx context.Context) error {
 		if errors.Is(err, ErrClaimLost) || ctx.Err() != nil {
 			return err
 		}
-		return &Failure{Verdict: Outage, Reason: ReasonUnavailable, Message: "the ledger is away", Err: fmt.Errorf("%w: %w", errLedgerAway, err)}
+		return ledgerAway(err)
 	}
 	if r.change.State != "" {
 		r.issuance.State = r.change.State
@@ -223,17 +257,32 @@ func (r *run) conclude(ctx context.Context, name Step, err error) Outcome {
 	case failure.Verdict == Outage && name == StepNotify && len(r.RetryDelays) > 0:
 		// The certificate is issued. Holding the event for its message would keep
 		// others from theirs.
-		return r.retryLater(ctx, name, failure, 0)
+		return r.retryLater(ctx, name, failure, r.nextDelay(failure), 0)
 	case failure.Verdict == Outage:
 		r.describe(name, failure) // so that people see what it waits for
 		return r.giveUp(ctx, err)
+	case r.blamesTemplate(name, failure):
+		return r.blameTemplate(ctx, failure)
+	default:
+		return r.settle(ctx, name, failure)
+	}
+}
+
+// settle does what a failure of the learner's own calls for.
+func (r *run) settle(ctx context.Context, name Step, failure *Failure) Outcome {
+	switch {
 	case failure.Verdict == Permanent:
 		return r.fail(ctx, name, failure, ClassPermanent)
 	case r.issuance.Rounds >= len(r.RetryDelays):
 		return r.fail(ctx, name, failure, ClassExhausted)
 	default:
-		return r.retryLater(ctx, name, failure, 1)
+		return r.retryLater(ctx, name, failure, r.nextDelay(failure), 1)
 	}
+}
+
+// nextDelay is the wait before the next go, of which there must be one.
+func (r *run) nextDelay(failure *Failure) time.Duration {
+	return max(r.RetryDelays[min(r.issuance.Rounds, len(r.RetryDelays)-1)], failure.RetryAfter)
 }
 
 // giveUp ends the claim and keeps the event, for nothing was the learner's
@@ -250,9 +299,8 @@ func (r *run) giveUp(ctx context.Context, cause error) Outcome {
 
 // retryLater turns the issuance in until its time has come; rounds is what that
 // costs of the times it may wait.
-func (r *run) retryLater(ctx context.Context, name Step, failure *Failure, rounds int) Outcome {
+func (r *run) retryLater(ctx context.Context, name Step, failure *Failure, wait time.Duration, rounds int) Outcome {
 	achieved := r.change
-	wait := max(r.RetryDelays[min(r.issuance.Rounds, len(r.RetryDelays)-1)], failure.RetryAfter)
 	r.issuance.Rounds += rounds
 	r.describe(name, failure)
 	r.change.State, r.change.Rest, r.change.Due = Retrying, true, time.Now().Add(wait)

@@ -106,12 +106,18 @@ func inWorld(t *testing.T, test func(w *world)) {
 			CrashLimit: 3, ResendInDoubt: true, Zone: time.FixedZone("IST", 5*3600+1800),
 			Metrics: NewWorkMetrics(w.registry), Log: zap.New(core),
 		})
-		w.row = w.store.add("u1", merit)
+		w.row = w.store.add("u1")
+		w.proven(true)
 		test(w)
 		for _, line := range lines.All() {
 			require.NotContains(t, fmt.Sprint(line.Message, line.ContextMap()), "Asha", "no log holds a name")
 		}
 	})
+}
+
+// proven says whether the template has made a certificate in the job before.
+func (w *world) proven(is bool) {
+	w.store.fares[TemplateUse{Job: "job-1", Certificate: merit}] = &fare{TemplateStanding: TemplateStanding{Proven: is}}
 }
 
 // called notes a call.

@@ -2,7 +2,9 @@ package issue
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -65,19 +67,42 @@ func (r *run) generate(ctx context.Context) error {
 		return err
 	}
 	r.issuance.Made, r.change.Made = &made, &made
+	r.praiseTemplate()
 	return nil
 }
 
 func (r *run) register(ctx context.Context) error {
 	err := r.Registrar.Register(ctx, Registration{
 		Learner: r.issuance.Learner, Course: r.issuance.Course, Batch: r.issuance.Batch,
-		Certificate: *r.issuance.Made, OldID: r.issuance.OldID,
+		Certificate: *r.issuance.Made, OldID: r.issuance.OldID, Repeated: r.issuance.Attempts > 1,
 	})
+	if errors.Is(err, ErrOldID) {
+		return r.replaceAnother(ctx, AsFailure(err))
+	}
 	if err != nil {
 		return err
 	}
 	r.issuance.RegisteredAt, r.change.Registered = time.Now(), true
 	return nil
+}
+
+// replaceAnother chooses another certificate to be replaced when the service
+// refuses the one that was: the newest that the enrolment shows, and after that
+// none. The next try stores it before it is sent.
+func (r *run) replaceAnother(ctx context.Context, refused *Failure) error {
+	enrolment, _, err := r.Enrolments.Learner(ctx, r.issuance.Batch, r.issuance.Learner)
+	if err != nil {
+		return err
+	}
+	next := ""
+	if held, ok := enrolment.held(r.issuance.Certificate); ok && !slices.Contains(r.refused, held.ID) && held.ID != r.issuance.OldID {
+		next = held.ID
+	}
+	r.refused = append(r.refused, r.issuance.OldID)
+	r.issuance.OldID, r.change.OldID = next, &next
+	again := *refused
+	again.Verdict = Transient
+	return &again
 }
 
 // channel is one way to reach a learner: where it stands, and where the coming

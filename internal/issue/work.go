@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -74,7 +75,9 @@ type Checkpoint struct {
 	Message    string
 	Finished   []Finished // steps that ended since the last write: their lines in the history
 	Made       *Certificate
-	Registered bool // certs/add has succeeded
+	Proven     *TemplateUse // that has made it, when the ledger should hear so
+	OldID      *string      // another certificate to be replaced
+	Registered bool         // certs/add has succeeded
 	Email, SMS ChannelState
 
 	FirstFailure time.Time   // of the step at hand; zero = it has not failed
@@ -141,6 +144,7 @@ type (
 		Adopt(ctx context.Context, standing Job, page FannedOut) error
 		// IndexPoison notes the dead letter of a record that is no event.
 		IndexPoison(ctx context.Context, letter DeadLetter) error
+		TemplateStore
 	}
 
 	// Recipients looks up learners. An unknown one is a [Failure] with
@@ -198,18 +202,32 @@ type WorkerConfig struct {
 // Worker works events off.
 type Worker struct {
 	WorkerConfig
-	steps []step
+	steps     []step
+	templates *templates
+	suspect   chan struct{} // the place of the one suspect that is worked
+	rested    atomic.Int64
 }
 
 // NewWorker makes a worker.
 func NewWorker(config WorkerConfig) *Worker {
-	return &Worker{WorkerConfig: config, steps: wayOfACertificate()}
+	return &Worker{WorkerConfig: config, steps: wayOfACertificate(), templates: newTemplates(), suspect: make(chan struct{}, 1)}
 }
 
 // Work walks the event's issuance through the steps that it still has before
 // it. It is safe to call for any event at any time in any number of processes.
 // When ctx ends it stops at the next step and puts the event on hold.
 func (w *Worker) Work(ctx context.Context, event Event, bury Bury) Outcome {
+	outcome := w.work(ctx, event, bury)
+	if outcome.AtRest {
+		w.rested.Add(1)
+	}
+	return outcome
+}
+
+// Rested counts the events that came to rest here since the start.
+func (w *Worker) Rested() int64 { return w.rested.Load() }
+
+func (w *Worker) work(ctx context.Context, event Event, bury Bury) Outcome {
 	if event.Number == 0 {
 		return w.adopt(ctx, event)
 	}
@@ -232,7 +250,7 @@ func (w *Worker) Work(ctx context.Context, event Event, bury Bury) Outcome {
 		return w.adopt(ctx, event)
 	default:
 		run := &run{Worker: w, event: event, issuance: issuance, bury: bury, change: Checkpoint{Claim: claim}}
-		return run.work(ctx)
+		return run.beside(ctx)
 	}
 }
 

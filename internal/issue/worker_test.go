@@ -3,6 +3,7 @@ package issue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +26,10 @@ func TestTheWayOfACertificate(t *testing.T) {
 		made := certificateNo(1)
 		require.Empty(t, cmp.Diff([]Checkpoint{
 			{State: Generating, Step: StepGenerate, Attempts: 1},
-			{State: Registering, Step: StepRegister, Attempts: 1, Made: &made, Finished: []Finished{{Generated, 1}}},
+			{
+				State: Registering, Step: StepRegister, Attempts: 1, Made: &made, Finished: []Finished{{Generated, 1}},
+				Proven: &TemplateUse{Job: "job-1", Certificate: merit},
+			},
 			{
 				State: Notifying, Step: StepNotify, Attempts: 1, Registered: true, Finished: []Finished{{Registered, 1}},
 				Email: ChannelSending,
@@ -129,11 +133,49 @@ func TestRegistrationIsRepeatedIdentically(t *testing.T) {
 		require.Equal(t, Notified, w.row.State)
 		require.Equal(t, 1, w.generated)
 		require.Len(t, w.registrations, 6)
-		for _, r := range w.registrations {
+		for i, r := range w.registrations {
+			require.Equal(t, i > 0, r.Repeated)
+			r.Repeated = false
 			require.Empty(t, cmp.Diff(w.registrations[0], r))
 		}
 		require.Equal(t, "cert-0", w.registrations[0].OldID)
 	})
+}
+
+// The certificate to be replaced is refused: the newest that the enrolment shows
+// is tried, then none; each is stored before it is sent.
+func TestTheOldCertificateIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		held string
+		want []string
+	}{
+		"a newer one is known": {"cert-7", []string{"cert-0", "cert-7", ""}},
+		"none is known":        {"", []string{"cert-0", ""}},
+		"it is the newest":     {"cert-0", []string{"cert-0", ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.row.OldID = "cert-0"
+				w.enrolment = func(_ context.Context, _ BatchID, l LearnerID) (Enrolment, bool, error) {
+					return Enrolment{Learner: l, Held: []HeldCertificate{{Name: merit, ID: tt.held}}}, true, nil
+				}
+				var sent []string
+				w.register = func(_ context.Context, r Registration) error {
+					require.Equal(t, r.OldID, w.row.OldID, "what is sent is stored")
+					sent = append(sent, r.OldID)
+					if r.OldID == "" {
+						return nil
+					}
+					return &Failure{Verdict: Permanent, Reason: ReasonConflict, HTTPStatus: 400, Message: "no", Err: ErrOldID}
+				}
+				require.Equal(t, atRest, w.work())
+				require.Equal(t, tt.want, sent)
+				require.Equal(t, Notified, w.row.State)
+				require.Equal(t, 1, w.generated)
+			})
+		})
+	}
 }
 
 func TestTransientFailures(t *testing.T) {
@@ -945,13 +987,44 @@ func TestPoison(t *testing.T) {
 	})
 }
 
+// One event at whose deaths two processes died is worked at a time, beside the
+// others, so that a third death convicts the right one.
+func TestOneSuspectAtATime(t *testing.T) {
+	inWorld(t, func(w *world) {
+		suspects := []*row{w.row, w.store.add("u2")}
+		innocent := w.store.add("u3")
+		for _, r := range suspects {
+			r.Crashes = 2
+		}
+		generate := w.generate
+		let := make(chan struct{})
+		w.generate = func(ctx context.Context, r GenerateRequest) (Certificate, error) {
+			if r.Recipient.ID != innocent.Learner {
+				<-let
+			}
+			return generate(ctx, r)
+		}
+		first := make(chan Outcome)
+		go func() { first <- w.workEvent(w.store.dispatch(suspects[0])) }()
+		synctest.Wait()
+		second := w.store.dispatch(suspects[1])
+		require.Equal(t, hold(holdAway), w.workEvent(second))
+		require.Zero(t, suspects[1].Attempts)
+		require.Equal(t, atRest, w.workEvent(w.store.dispatch(innocent)), "the others go on")
+		close(let)
+		require.Equal(t, atRest, <-first)
+		require.Equal(t, atRest, w.workEvent(second))
+		require.Equal(t, Notified, suspects[1].State)
+	})
+}
+
 func TestPresence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var told []string
 		store := processes{
 			alive: func(ctx context.Context, p Process) error {
-				told = append(told, "alive "+p.ID)
+				told = append(told, fmt.Sprint("alive ", p.ID, " ", p.Allowed, " ", p.Finished))
 				if len(told) == 2 {
 					return errors.New("away") // is no reason to stop telling it
 				}
@@ -963,12 +1036,18 @@ func TestPresence(t *testing.T) {
 				return nil
 			},
 		}
-		w := &Presence{Store: store, Process: Process{ID: "p"}, Every: 5 * time.Second, Log: nopLog()}
+		rested := int64(100)
+		w := &Presence{
+			Store: store, Process: Process{ID: "p", Capacity: 8}, Every: 5 * time.Second, Log: nopLog(),
+			Allowed: func() int { return 1000 }, Rested: func() int64 { rested += 50; return rested },
+		}
 		require.NoError(t, w.Announce(t.Context()))
 		ctx, stop := context.WithTimeout(t.Context(), 17*time.Second)
 		defer stop()
 		require.NoError(t, w.Run(ctx))
-		require.Equal(t, []string{"alive p", "alive p", "alive p", "alive p", "gone p"}, told)
+		require.Equal(t, []string{
+			"alive p 8 0", "alive p 8 50", "alive p 8 50", "alive p 8 50", "gone p",
+		}, told, "its limiters let through no more than it works, and 50 events rested in each five seconds")
 	})
 }
 

@@ -52,6 +52,17 @@ func registerBody(r issue.Registration) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+func validateBody(c issue.Certificate) ([]byte, error) {
+	var body struct {
+		Request struct {
+			ID         string `json:"certId"`
+			AccessCode string `json:"accessCode"`
+		} `json:"request"`
+	}
+	body.Request.ID, body.Request.AccessCode = c.ID, c.AccessCode
+	return sunbird.JSON(body)
+}
+
 // nameInside is the learner's name in the assertion, so that it can be struck
 // out of an error.
 func nameInside(assertion json.RawMessage) string {

@@ -49,7 +49,8 @@ func New(c Config) (*Client, error) {
 // certificate by its id.
 //
 // The error is an [*issue.Failure], or wraps that of ctx when it has ended. A
-// refused OldID is [issue.ReasonConflict].
+// refused OldID is [issue.ReasonConflict] and wraps [issue.ErrOldID]; so is, without
+// that, an id that is somebody else's.
 func (c *Client) Register(ctx context.Context, r issue.Registration) error {
 	body, err := registerBody(r)
 	if err != nil {
@@ -62,5 +63,27 @@ func (c *Client) Register(ctx context.Context, r issue.Registration) error {
 	if err != nil {
 		return err
 	}
-	return registered(answer)
+	there, err := registered(answer)
+	if there && !r.Repeated {
+		return c.validate(ctx, r)
+	}
+	return err
+}
+
+// validate looks whose certificate it is that the service has under an id which
+// we have not sent before (POST /private/user/v1/certs/validate). Whoever made
+// it knows its access code; it is ours when course and batch are, too.
+func (c *Client) validate(ctx context.Context, r issue.Registration) error {
+	body, err := validateBody(r.Certificate)
+	if err != nil {
+		return err
+	}
+	answer, err := c.http.Do(ctx, sunbird.Call{
+		Method: http.MethodPost, Path: "/private/user/v1/certs/validate", Body: body, Repeatable: true,
+		Sent: []string{r.Certificate.AccessCode},
+	})
+	if err != nil {
+		return err
+	}
+	return validated(answer, r)
 }

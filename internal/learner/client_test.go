@@ -46,6 +46,13 @@ func registration() issue.Registration {
 	}
 }
 
+// repeated is a registration that was sent before.
+func repeated() issue.Registration {
+	r := registration()
+	r.Repeated = true
+	return r
+}
+
 // TestRegisterBody holds every byte of what is sent, twice: a repetition must be
 // the same.
 func TestRegisterBody(t *testing.T) {
@@ -103,7 +110,7 @@ func TestRegisterVerdicts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := newClient(t, sunbirdtest.Serve(t, tt.reply).URL).Register(t.Context(), registration())
+			err := newClient(t, sunbirdtest.Serve(t, tt.reply).URL).Register(t.Context(), repeated())
 			if tt.verdict == issue.Done {
 				require.NoError(t, err)
 				return
@@ -113,6 +120,56 @@ func TestRegisterVerdicts(t *testing.T) {
 			assert.Equal(t, tt.verdict, failure.Verdict)
 			assert.Equal(t, tt.reason, failure.Reason)
 			assert.Equal(t, tt.reply.Status, failure.HTTPStatus)
+		})
+	}
+}
+
+// An id that is there at the first try may be somebody else's.
+func TestRegisterLooksWhoseCertificateItIs(t *testing.T) {
+	t.Parallel()
+	there := sunbirdtest.JSON(400, `{"params":{"err":"INVALID_PARAMETER","errmsg":"data already exist."},"responseCode":"CLIENT_ERROR","result":{}}`)
+	valid := func(course, batch string) sunbirdtest.Reply {
+		return sunbirdtest.JSON(200, `{"result":{"response":{"json":{},"pdf":"x","courseId":"`+course+`","batchId":"`+batch+`"}}}`)
+	}
+	refused := func(text string) sunbirdtest.Reply {
+		return sunbirdtest.JSON(400, `{"params":{"err":"INVALID_PARAMETER","errmsg":"`+text+`"},"responseCode":"CLIENT_ERROR","result":{}}`)
+	}
+	for name, tt := range map[string]struct {
+		reply   sunbirdtest.Reply
+		verdict issue.Verdict
+		reason  issue.Reason
+	}{
+		"it is ours":              {valid("do_1", "0128821148183429120"), issue.Done, ""},
+		"of another batch":        {valid("do_1", "b2"), issue.Permanent, issue.ReasonConflict},
+		"of another course":       {valid("do_2", "0128821148183429120"), issue.Permanent, issue.ReasonConflict},
+		"with another code":       {refused("Please provide valid accessCode."), issue.Permanent, issue.ReasonConflict},
+		"gone meanwhile":          {refused("Please provide valid certId."), issue.Permanent, issue.ReasonConflict},
+		"replaced":                {refused("Certificate is unavailable"), issue.Permanent, issue.ReasonConflict},
+		"an answer without one":   {sunbirdtest.JSON(200, `{"result":{}}`), issue.Transient, issue.ReasonBadAnswer},
+		"it cannot be told":       {sunbirdtest.JSON(500, `{}`), issue.Transient, issue.ReasonOther},
+		"the service is away now": {sunbirdtest.JSON(503, `{}`), issue.Outage, issue.ReasonUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := sunbirdtest.ServeFunc(t, func(r sunbirdtest.Request) sunbirdtest.Reply {
+				if strings.HasSuffix(r.URI, "/certs/add") {
+					return there
+				}
+				return tt.reply
+			})
+			err := newClient(t, server.URL).Register(t.Context(), registration())
+			requests := server.Requests()
+			require.Len(t, requests, 2)
+			assert.Equal(t, "/private/user/v1/certs/validate", requests[1].URI)
+			assert.JSONEq(t, `{"request":{"certId":"2ee1ee2d-f96f-4e9d-bd54-2d4a1e2a5c11","accessCode":"E6P2R8"}}`, requests[1].Body)
+			if tt.verdict == issue.Done {
+				require.NoError(t, err)
+				return
+			}
+			failure := issue.AsFailure(err)
+			assert.Equal(t, tt.verdict, failure.Verdict)
+			assert.Equal(t, tt.reason, failure.Reason)
+			require.NotErrorIs(t, err, issue.ErrOldID)
 		})
 	}
 }

@@ -31,7 +31,10 @@ func TestRegistrationsAtThePlatform(t *testing.T) {
 	r := registration()
 	r.Learner = "u1"
 	require.NoError(t, client.Register(t.Context(), r))
-	require.NoError(t, client.Register(t.Context(), r), "there already")
+	require.NoError(t, client.Register(t.Context(), r), "there already, and ours")
+	stranger := r
+	stranger.Certificate.AccessCode = "X9X9X9"
+	require.Equal(t, issue.ReasonConflict, issue.AsFailure(client.Register(t.Context(), stranger)).Reason)
 	rows := p.Registered()
 	require.Len(t, rows, 1)
 	assert.Equal(t, r.Certificate.ID, rows[0].ID)
@@ -41,6 +44,7 @@ func TestRegistrationsAtThePlatform(t *testing.T) {
 	again.Certificate.ID, again.OldID = "second", "unknown-id"
 	failure := issue.AsFailure(client.Register(t.Context(), again))
 	assert.Equal(t, issue.ReasonConflict, failure.Reason)
+	require.ErrorIs(t, failure, issue.ErrOldID)
 	again.OldID = r.Certificate.ID
 	require.NoError(t, client.Register(t.Context(), again))
 	third := again

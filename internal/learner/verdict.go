@@ -1,6 +1,7 @@
 package learner
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 
@@ -17,26 +18,26 @@ func present(t sunbird.Text) string {
 	return text
 }
 
-// registered gives the verdict on an answer of certs/add.
-func registered(answer sunbird.Answer) error {
+// registered gives the verdict on an answer of certs/add, and says whether the
+// certificate was there already.
+func registered(answer sunbird.Answer) (there bool, err error) {
 	if answer.Status == http.StatusOK {
-		return answer.Accepted()
+		return false, answer.Accepted()
 	}
 	failure := answer.Failure()
 	if answer.HTML() {
-		return failure // of the framework or a gateway
+		return false, failure // of the framework or a gateway
 	}
-	words := strings.ToLower(strings.TrimRight(strings.TrimSpace(answer.Words()), ". "))
 	switch answer.Status {
 	case http.StatusBadRequest:
-		switch words {
+		switch said(answer) {
 		case "data already exist":
-			return nil // an earlier try arrived, though its reply did not
-		case "please provide valid certid", "certificate is unavailable":
-			failure.Reason = issue.ReasonConflict // the oldId is unknown, or replaced already
+			return true, nil // an earlier try arrived, though its reply did not
+		case unknownID, unavailable:
+			failure.Reason, failure.Err = issue.ReasonConflict, issue.ErrOldID
 		}
 	case http.StatusNotFound:
-		if strings.Contains(words, "user not found") || answer.Code() == "USER_NOT_FOUND" {
+		if strings.Contains(said(answer), "user not found") || answer.Code() == "USER_NOT_FOUND" {
 			failure.Reason = issue.ReasonUnknownUser
 		}
 	case http.StatusInternalServerError:
@@ -44,7 +45,53 @@ func registered(answer sunbird.Answer) error {
 			failure.Reason = issue.ReasonUnavailable
 		}
 	}
-	return failure
+	return false, failure
+}
+
+// What the service says of a certificate id or an access code that it does not
+// take.
+const (
+	unknownID   = "please provide valid certid"
+	unknownCode = "please provide valid accesscode"
+	unavailable = "certificate is unavailable"
+)
+
+// said are the service's words, whatever their case and last full stop.
+func said(answer sunbird.Answer) string {
+	return strings.ToLower(strings.TrimRight(strings.TrimSpace(answer.Words()), ". "))
+}
+
+// validated gives the verdict on an answer of certs/validate: nil when the
+// certificate that is there is the one that was to be registered.
+func validated(answer sunbird.Answer, r issue.Registration) error {
+	if answer.Status != http.StatusOK {
+		failure := answer.Failure()
+		if words := said(answer); answer.Status == http.StatusBadRequest &&
+			(words == unknownID || words == unknownCode || words == unavailable) {
+			failure.Reason = issue.ReasonConflict
+		}
+		return failure
+	}
+	envelope, err := answer.Envelope()
+	if err != nil {
+		return answer.Bad(err)
+	}
+	var result struct {
+		Response *struct {
+			Course sunbird.Text `json:"courseId"`
+			Batch  sunbird.Text `json:"batchId"`
+		} `json:"response"`
+	}
+	if err := json.Unmarshal(envelope.Result, &result); err != nil || result.Response == nil {
+		return answer.Bad(err)
+	}
+	if string(result.Response.Batch) != string(r.Batch) || string(result.Response.Course) != string(r.Course) {
+		return &issue.Failure{
+			Verdict: issue.Permanent, Reason: issue.ReasonConflict, HTTPStatus: answer.Status,
+			Message: "learner-service has a certificate of this id for another course or batch",
+		}
+	}
+	return nil
 }
 
 // unknown is the failure of a search that shows nobody of the id. The index

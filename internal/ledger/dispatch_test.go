@@ -28,6 +28,10 @@ func dispatchTests() map[string]func(house) {
 		"a receipt that comes too late":                   receiptTooLate,
 		"recall brings back what was never acknowledged":  recall,
 		"recall leaves what is claimed or acknowledged":   recallLeaves,
+		"recall brings back what Kafka has lost":          recallLost,
+		"recall takes in what a dead process held":        recallDead,
+		"what may be ahead in all is shared":              aheadInAll,
+		"a small job does not wait behind a large one":    smallBehindLarge,
 		"a failed receipt does not take a claimed one in": failedButClaimed,
 	}
 }
@@ -90,7 +94,7 @@ func share(events []issue.Event) map[issue.JobID]int {
 
 func (h house) taken(ahead, limit int) map[issue.JobID]int {
 	h.t.Helper()
-	events, err := h.TakeDue(h.t.Context(), ahead, limit)
+	events, err := h.TakeDue(h.t.Context(), issue.Ahead{PerJob: ahead}, limit)
 	require.NoError(h.t, err)
 	return share(events)
 }
@@ -132,7 +136,7 @@ func publishAhead(h house) {
 	at := time.Now()
 	h.resolved(aJob("large", func(j *issue.Job) { j.CreatedAt = at }), many("large", 20)...)
 	h.resolved(aJob("class", func(j *issue.Job) { j.CreatedAt = at.Add(time.Second) }), many("class", 5)...)
-	events, err := h.TakeDue(h.t.Context(), 8, 1000)
+	events, err := h.TakeDue(h.t.Context(), issue.Ahead{PerJob: 8}, 1000)
 	require.NoError(h.t, err)
 	require.Equal(h.t, map[issue.JobID]int{"large": 8, "class": 5}, share(events))
 	require.Empty(h.t, h.taken(8, 1000), "there are so many ahead")
@@ -212,7 +216,7 @@ func dispatchedUnknown(h house) {
 func receiptTooLate(h house) {
 	h.resolved(aJob("job-1"), "u1")
 	first := h.takeOne()
-	n, err := h.Recall(h.t.Context(), time.Now().Add(time.Second))
+	n, err := h.Recall(h.t.Context(), time.Now().Add(time.Second), nil)
 	require.NoError(h.t, err)
 	require.Equal(h.t, 1, n)
 	second := h.takeOne()
@@ -229,10 +233,10 @@ func receiptTooLate(h house) {
 func recall(h house) {
 	h.resolved(aJob("job-1"), "u1")
 	h.takeOne()
-	n, err := h.Recall(h.t.Context(), time.Now().Add(-time.Minute))
+	n, err := h.Recall(h.t.Context(), time.Now().Add(-time.Minute), nil)
 	require.NoError(h.t, err)
 	require.Zero(h.t, n, "not yet")
-	n, err = h.Recall(h.t.Context(), time.Now().Add(time.Second))
+	n, err = h.Recall(h.t.Context(), time.Now().Add(time.Second), nil)
 	require.NoError(h.t, err)
 	require.Equal(h.t, 1, n)
 	require.EqualValues(h.t, 2, h.takeOne().Number)
@@ -248,10 +252,76 @@ func recallLeaves(h house) {
 			h.claim(event, livingOne)
 		}
 	}
-	n, err := h.Recall(h.t.Context(), time.Now().Add(time.Second))
+	n, err := h.Recall(h.t.Context(), time.Now().Add(time.Second), nil)
 	require.NoError(h.t, err)
 	require.Equal(h.t, 1, n)
 	require.Equal(h.t, issue.LearnerID("unknown"), h.takeOne().Learner)
+}
+
+func recallLost(h house) {
+	h.resolved(aJob("job-1"), "below", "inside", "beyond", "gone")
+	at := map[issue.LearnerID]issue.Place{
+		"below": {Partition: 1, Offset: 9}, "inside": {Partition: 1, Offset: 10}, "beyond": {Partition: 1, Offset: 20},
+		"gone": {Partition: 7, Offset: 10},
+	}
+	for _, event := range h.take() {
+		published := []issue.Published{{Event: event, Receipt: issue.Receipt{Outcome: issue.PublishOK, Place: at[event.Learner]}}}
+		require.NoError(h.t, h.Dispatched(h.t.Context(), published))
+	}
+	reaches := []issue.Reach{{Partition: 0, From: 0, To: 100}, {Partition: 1, From: 10, To: 20}}
+	n, err := h.Recall(h.t.Context(), time.Now().Add(-time.Minute), reaches)
+	require.NoError(h.t, err)
+	require.Zero(h.t, n, "not yet")
+	n, err = h.Recall(h.t.Context(), time.Now().Add(time.Second), reaches)
+	require.NoError(h.t, err)
+	require.Equal(h.t, 3, n)
+	again := h.take()
+	require.Len(h.t, again, 3)
+	for _, event := range again {
+		require.NotEqual(h.t, issue.LearnerID("inside"), event.Learner)
+		require.EqualValues(h.t, 2, event.Number)
+	}
+}
+
+func recallDead(h house) {
+	h.resolved(aJob("job-1"), "u1")
+	event := h.takeOne()
+	h.claim(event, theDeparted)
+	n, err := h.Recall(h.t.Context(), time.Now().Add(time.Second), nil)
+	require.NoError(h.t, err)
+	require.Equal(h.t, 1, n)
+	_, issuance := h.claim(h.takeOne(), livingOne)
+	require.Equal(h.t, 1, issuance.Crashes, "that a process died of it is not forgotten")
+}
+
+func (h house) takenWithin(ahead issue.Ahead) map[issue.JobID]int {
+	h.t.Helper()
+	events, err := h.TakeDue(h.t.Context(), ahead, 1000)
+	require.NoError(h.t, err)
+	return share(events)
+}
+
+func aheadInAll(h house) {
+	at := time.Now()
+	for i := range 3 {
+		job := aJob(issue.JobID(fmt.Sprint("job-", i)), func(j *issue.Job) { j.CreatedAt = at.Add(time.Duration(i) * time.Second) })
+		h.resolved(job, many(fmt.Sprint("j", i), 100)...)
+	}
+	require.Equal(h.t, map[issue.JobID]int{"job-0": 30, "job-1": 30, "job-2": 30}, h.takenWithin(issue.Ahead{InAll: 90}))
+	require.Empty(h.t, h.takenWithin(issue.Ahead{InAll: 90}))
+	require.Equal(h.t, map[issue.JobID]int{"job-0": 5, "job-1": 5, "job-2": 5}, h.takenWithin(issue.Ahead{InAll: 300, PerJob: 35}))
+}
+
+func smallBehindLarge(h house) {
+	at := time.Now()
+	h.resolved(aJob("large", func(j *issue.Job) { j.CreatedAt = at }), many("large", 300)...)
+	require.Equal(h.t, map[issue.JobID]int{"large": 100}, h.takenWithin(issue.Ahead{InAll: 100}))
+	h.resolved(aJob("class", func(j *issue.Job) { j.CreatedAt = at.Add(time.Second) }), many("class", 20)...)
+	h.resolved(aJob("one", func(j *issue.Job) { j.CreatedAt = at.Add(2 * time.Second) }), many("one", 1)...)
+	require.Equal(h.t, map[issue.JobID]int{"class": 20, "one": 1}, h.takenWithin(issue.Ahead{InAll: 100}),
+		"whoever has nothing ahead gets his share, however much the others have")
+	require.Empty(h.t, h.takenWithin(issue.Ahead{InAll: 100}))
+	require.Equal(h.t, map[issue.JobID]int{"large": 3}, h.takenWithin(issue.Ahead{InAll: 124}), "those of others count")
 }
 
 func failedButClaimed(h house) {

@@ -24,10 +24,11 @@ type Config struct {
 
 // Ledger is an open ledger. Its methods are safe for concurrent use.
 type Ledger struct {
-	store   store
-	writer  *writer
-	metrics *metrics
-	now     func() time.Time
+	claimLapse time.Duration
+	store      store
+	writer     *writer
+	metrics    *metrics
+	now        func() time.Time
 }
 
 // shards is over how many rows each sum of a job is spread.
@@ -41,7 +42,7 @@ func Open(ctx context.Context, config Config) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{store: store, now: time.Now}
+	l := &Ledger{claimLapse: config.ClaimLapse, store: store, now: time.Now}
 	if l.writer, err = startWriter(ctx, store, config.ClaimLapse, rand.IntN(shards)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the ledger %s: %w", name, plainly(err)), store.close())
 	}

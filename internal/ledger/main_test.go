@@ -112,7 +112,7 @@ func (h house) resolved(job issue.Job, learners ...issue.LearnerID) issue.Job {
 // take takes everything that is due.
 func (h house) take() []issue.Event {
 	h.t.Helper()
-	events, err := h.TakeDue(h.t.Context(), 0, 1000)
+	events, err := h.TakeDue(h.t.Context(), issue.Ahead{}, 1000)
 	require.NoError(h.t, err)
 	return events
 }

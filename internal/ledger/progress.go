@@ -25,6 +25,16 @@ func (l *Ledger) Job(ctx context.Context, id issue.JobID) (issue.JobProgress, bo
 	if err != nil || !found {
 		return progress, false, away(err)
 	}
+	err = l.store.read(ctx, command{
+		text: `SELECT COUNT(*) FROM templates WHERE job_id = $1 AND broken_at IS NOT NULL`, args: []any{id},
+		each: func(r row) error {
+			progress.Broken = r.number() > 0
+			return nil
+		},
+	})
+	if err != nil {
+		return progress, false, away(err)
+	}
 	moved, err := l.readCounts(ctx, &progress)
 	if err != nil {
 		return progress, false, away(err)

@@ -63,7 +63,7 @@ func twoPrograms(h house) {
 	}
 	dispatched := 0
 	for dispatched < jobs*learners {
-		taken, err := api.TakeDue(t.Context(), 20, 50)
+		taken, err := api.TakeDue(t.Context(), issue.Ahead{PerJob: 20}, 50)
 		require.NoError(t, err)
 		published := make([]issue.Published, len(taken))
 		for i, event := range taken {
@@ -188,7 +188,7 @@ func twoDispatchers(h house) {
 	var n atomic.Int64
 	atOnce(4, func(i int) {
 		for n.Load() < learners {
-			events, err := both[i%2].TakeDue(context.Background(), 0, 50)
+			events, err := both[i%2].TakeDue(context.Background(), issue.Ahead{}, 50)
 			if err != nil {
 				h.t.Error(err)
 				return

@@ -29,7 +29,7 @@ func TestSQLite(t *testing.T) {
 func suite(t *testing.T, store kind) {
 	t.Helper()
 	for _, part := range []map[string]func(house){
-		jobTests(), reIssueTests(), dispatchTests(), workTests(), progressTests(), severalTests(),
+		jobTests(), reIssueTests(), dispatchTests(), workTests(), templateTests(), progressTests(), processTests(), severalTests(),
 	} {
 		for _, name := range slices.Sorted(maps.Keys(part)) {
 			t.Run(name, func(t *testing.T) {

@@ -249,7 +249,14 @@ func (t *transaction) follow(checkpoints []*checkpointing) error {
 			continue
 		}
 		t.changeRevision(c.Checkpoint)
+		if c.OldID != nil {
+			t.putOff(`UPDATE revisions SET old_id = $3 WHERE issuance = $1 AND revision = $2`,
+				c.Claim.Row, c.Before.Revision, *c.OldID)
+		}
 		t.writeHistory(c.Checkpoint)
+		if c.Proven != nil {
+			t.templateProven(*c.Proven)
+		}
 		if c.DeadLetter != nil {
 			t.indexDeadLetter(*c.DeadLetter, c.Claim.Issuance)
 		}

@@ -34,6 +34,7 @@ func workTests() map[string]func(house) {
 		"history of a learner without notification": historyWithoutNotification,
 		"poison is indexed":                         poisonIndexed,
 		"processes long dead are forgotten":         forgotten,
+		"another certificate is to be replaced":     replaceAnother,
 	}
 }
 
@@ -332,4 +333,14 @@ func forgotten(h house) {
 	h.change(`UPDATE processes SET seen_at = seen_at - 86400001 WHERE id = $1`, theDeparted)
 	require.NoError(h.t, h.Alive(h.t.Context(), issue.Process{ID: livingOne, Capacity: 7}))
 	require.Equal(h.t, []string{livingOne + "|7", livingTwo + "|256"}, h.rows(`SELECT id, capacity FROM processes ORDER BY 1`))
+}
+
+func replaceAnother(h house) {
+	h.resolved(aJob("job-1"), "u1")
+	event := h.takeOne()
+	c, _ := h.claim(event, livingOne)
+	other := "cert-7"
+	h.write(issue.Checkpoint{Claim: c, OldID: &other, Release: true})
+	_, issuance := h.claim(event, livingOne)
+	require.Equal(h.t, other, issuance.OldID)
 }

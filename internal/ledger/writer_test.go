@@ -168,13 +168,20 @@ func TestAnErrorOfTheStoreIsNoAnswer(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
 	for name, call := range map[string]func(context.Context) error{
-		"CreateJob":   func(ctx context.Context) error { _, err := l.CreateJob(ctx, aJob("x"), "", ""); return err },
-		"Unresolved":  func(ctx context.Context) error { _, err := l.Unresolved(ctx); return err },
-		"AddPage":     func(ctx context.Context) error { return l.AddPage(ctx, aJob("x"), issue.FannedOut{}) },
-		"Adopt":       func(ctx context.Context) error { return l.Adopt(ctx, aJob("x"), issue.FannedOut{}) },
-		"TakeDue":     func(ctx context.Context) error { _, err := l.TakeDue(ctx, 0, 1); return err },
-		"Dispatched":  func(ctx context.Context) error { return l.Dispatched(ctx, nil) },
-		"Recall":      func(ctx context.Context) error { _, err := l.Recall(ctx, time.Now()); return err },
+		"CreateJob":  func(ctx context.Context) error { _, err := l.CreateJob(ctx, aJob("x"), "", ""); return err },
+		"Unresolved": func(ctx context.Context) error { _, err := l.Unresolved(ctx); return err },
+		"AddPage":    func(ctx context.Context) error { return l.AddPage(ctx, aJob("x"), issue.FannedOut{}) },
+		"Adopt":      func(ctx context.Context) error { return l.Adopt(ctx, aJob("x"), issue.FannedOut{}) },
+		"TakeDue":    func(ctx context.Context) error { _, err := l.TakeDue(ctx, issue.Ahead{}, 1); return err },
+		"Dispatched": func(ctx context.Context) error { return l.Dispatched(ctx, nil) },
+		"Recall":     func(ctx context.Context) error { _, err := l.Recall(ctx, time.Now(), nil); return err },
+		"Pace":       func(ctx context.Context) error { _, err := l.Pace(ctx); return err },
+		"Lease":      func(ctx context.Context) error { _, err := l.Lease(ctx, "task", "x", time.Second); return err },
+		"EndLease":   func(ctx context.Context) error { return l.EndLease(ctx, "task", "x") },
+		"TemplateFailed": func(ctx context.Context) error {
+			_, err := l.TemplateFailed(ctx, issue.TemplateUse{}, "x")
+			return err
+		},
 		"Claim":       func(ctx context.Context) error { _, _, err := l.Claim(ctx, issue.Claim{}); return err },
 		"Checkpoint":  func(ctx context.Context) error { return l.Checkpoint(ctx, issue.Checkpoint{}) },
 		"IndexPoison": func(ctx context.Context) error { return l.IndexPoison(ctx, issue.DeadLetter{}) },

@@ -203,7 +203,8 @@ func (b *Broker) knows(ctx context.Context, brokers []*Broker) error {
 
 // properties are those of a broker of a small cluster whose tests restart it:
 // sessions are short, since after kill -9 a broker serves again only when its
-// old registration has lapsed, and groups do not wait for members to come.
+// old registration has lapsed, groups do not wait for members to come, and a
+// compacted topic not for long to be compacted.
 func (c *Cluster) properties(b *Broker, folder string, settings []Setting) []byte {
 	replicas := fmt.Sprint(len(c.Brokers))
 	insync := fmt.Sprint(max(1, len(c.Brokers)-1))
@@ -220,6 +221,7 @@ func (c *Cluster) properties(b *Broker, folder string, settings []Setting) []byt
 
 		"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500",
 		"group.initial.rebalance.delay.ms": "0", "group.min.session.timeout.ms": "1000",
+		"log.cleaner.backoff.ms":    "500",
 		"auto.create.topics.enable": "false", "default.replication.factor": replicas, "min.insync.replicas": insync,
 
 		"offsets.topic.num.partitions": "4", "offsets.topic.replication.factor": replicas,

@@ -1,9 +1,12 @@
 package parts
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,6 +20,12 @@ var openSearchPom []byte
 
 //go:embed opensearch/Run.java
 var openSearchRun []byte
+
+// openSearchIndex is the platform's mapping of user-courses: not dynamic, text
+// analysed as n-grams, each with a lower-cased whole value beside it.
+//
+//go:embed opensearch/index.json
+var openSearchIndex []byte
 
 // SearchEngine is an OpenSearch node, which speaks the API of Elasticsearch 7.
 type SearchEngine struct {
@@ -72,19 +81,45 @@ func startOpenSearch(ctx context.Context, folder string) (*SearchEngine, error) 
 
 // healthy asks whether the engine holds all its data.
 func (e *SearchEngine) healthy(ctx context.Context) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet,
-		e.URL()+"/_cluster/health?wait_for_status=yellow&timeout=1s", http.NoBody)
+	return e.send(ctx, http.MethodGet, "/_cluster/health?wait_for_status=yellow&timeout=1s", nil)
+}
+
+// CreateIndex makes an index that is mapped as the platform maps its own.
+func (e *SearchEngine) CreateIndex(tb testing.TB, name string) {
+	tb.Helper()
+	if err := e.send(tb.Context(), http.MethodPut, "/"+name, openSearchIndex); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Put stores documents by their ids; they are found at once.
+func (e *SearchEngine) Put(tb testing.TB, index string, documents map[string]json.RawMessage) {
+	tb.Helper()
+	var bulk bytes.Buffer
+	for id, document := range documents {
+		fmt.Fprintf(&bulk, "{\"index\":{\"_id\":%q}}\n%s\n", id, document)
+	}
+	if err := e.send(tb.Context(), http.MethodPost, "/"+index+"/_bulk?refresh=true", bulk.Bytes()); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func (e *SearchEngine) send(ctx context.Context, method, path string, body []byte) error {
+	request, err := http.NewRequestWithContext(ctx, method, e.URL()+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
+	request.Header.Set("Content-Type", "application/json")
 	transport := &http.Transport{DisableKeepAlives: true}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("its health is answered with %s", response.Status)
+	answer, err := io.ReadAll(response.Body)
+	// A bulk request succeeds even when it refuses documents.
+	if response.StatusCode != http.StatusOK || bytes.Contains(answer, []byte(`"errors":true`)) {
+		return fmt.Errorf("%s %s is answered with %s: %.1000s", method, path, response.Status, answer)
 	}
-	return nil
+	return err
 }

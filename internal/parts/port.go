@@ -6,7 +6,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 )
+
+// taken are the ports that this process has given away: who got one may not
+// listen yet.
+var taken sync.Map
 
 // freePort picks a port for a part to listen on. It is none of those that the
 // system gives to outgoing connections (from 32768 on Linux, 49152 elsewhere):
@@ -17,6 +22,9 @@ func freePort(ctx context.Context) (int, error) {
 	var err error
 	for range tries {
 		port := lowest + rand.IntN(highest-lowest)
+		if _, given := taken.LoadOrStore(port, true); given {
+			continue
+		}
 		var listener net.Listener
 		if listener, err = new(net.ListenConfig).Listen(ctx, "tcp", loopback(port)); err == nil {
 			return port, listener.Close()

@@ -25,8 +25,17 @@ type Kafka struct {
 	Password        string   `name:"kafka-password" env:"KAFKA_PASSWORD" secret:"" placeholder:"SECRET" help:"Password for the brokers; better in the file that KAFKA_PASSWORD_FILE names."`
 	SASLWithoutTLS  bool     `name:"kafka-sasl-without-tls" env:"KAFKA_SASL_WITHOUT_TLS" help:"Send credentials without TLS, over a network that nobody else can read."`
 	TopicPrefix     string   `env:"TOPIC_PREFIX,sunbird_installation" default:"local" help:"First part of every topic name and of the consumer group's name."`
+	Group           string   `name:"kafka-group" env:"KAFKA_GROUP" placeholder:"NAME" help:"Consumer group of cert-consumer; by default <TOPIC_PREFIX>-cert-consumer."`
 	TopicsCreate    bool     `env:"TOPICS_CREATE" help:"Create missing topics at start; otherwise a missing topic is an error."`
 	TopicPartitions int      `env:"TOPIC_PARTITIONS" default:"6" help:"Partitions of a topic that is created."`
+}
+
+// ConsumerGroup is the group in which cert-consumer works requests.
+func (k Kafka) ConsumerGroup() string {
+	if k.Group != "" {
+		return k.Group
+	}
+	return k.TopicPrefix + "-cert-consumer"
 }
 
 // RequestTopic is where certificate requests travel.

@@ -20,37 +20,41 @@ import (
 )
 
 func TestT3EventsAreAtRestBeforeTheyAreCommitted(t *testing.T) {
-	t.Parallel()
-	const partitions, each = 3, 300
-	cluster := newBroker(t, partitions)
-	conn := connect(t, cluster)
+	onEachBroker(t, 3, eventsAreAtRestBeforeTheyAreCommitted)
+}
+
+func eventsAreAtRestBeforeTheyAreCommitted(t *testing.T, s *site) {
+	const each = 300
+	partitions := s.partitions
+	conn := s.connect(t)
 	for p := range partitions {
-		fill(t, conn, p, each, func(i int) string { return ownKey(i % 40) })
+		s.fill(t, conn, p, each, func(i int) string { return ownKey(i % 40) })
 	}
-	j := newJournal().watch(cluster)
-	m := join(t, conn, Config{Concurrency: 32, Handle: j.handler("m", func(ctx context.Context, m kafka.Message) Outcome {
+	j := s.watch(t, newJournal())
+	m := s.join(t, conn, Config{Concurrency: 32, Handle: j.handler("m", func(ctx context.Context, m kafka.Message) Outcome {
 		return after(time.Duration(m.Offset%7)*time.Millisecond)(ctx, m)
 	})})
 	j.requireRested(t, partitions*each)
 	for p := range partitions {
-		requireCommitted(t, conn, p, each)
-		require.Zero(t, testutil.ToFloat64(m.Metrics.lag.WithLabelValues(topic, strconv.Itoa(p))))
+		s.requireCommitted(t, conn, p, each)
+		require.Zero(t, testutil.ToFloat64(m.Metrics.lag.WithLabelValues(s.topic, strconv.Itoa(p))))
 	}
 	j.requireRight(t)
 	require.Equal(t, partitions*each, j.completed, "without trouble nothing is worked twice")
 	require.Equal(t, 1, m.rebalancesSeen(), "T8: a generation does not end by itself")
 }
 
-func TestEventsOfAKeyAreWorkedInOrder(t *testing.T) {
-	t.Parallel()
-	const partitions, each, keys = 2, 400, 20
-	cluster := newBroker(t, partitions)
-	conn := connect(t, cluster)
+func TestEventsOfAKeyAreWorkedInOrder(t *testing.T) { onEachBroker(t, 2, eventsOfAKeyAreWorkedInOrder) }
+
+func eventsOfAKeyAreWorkedInOrder(t *testing.T, s *site) {
+	const each, keys = 400, 20
+	partitions := s.partitions
+	conn := s.connect(t)
 	for p := range partitions {
-		fill(t, conn, p, each, func(i int) string { return fmt.Sprintf("%d-%d", p, i%keys) })
+		s.fill(t, conn, p, each, func(i int) string { return fmt.Sprintf("%d-%d", p, i%keys) })
 	}
 	j := newJournal()
-	join(t, conn, Config{Concurrency: 64, Handle: j.handler("m", func(ctx context.Context, m kafka.Message) Outcome {
+	s.join(t, conn, Config{Concurrency: 64, Handle: j.handler("m", func(ctx context.Context, m kafka.Message) Outcome {
 		return after(time.Duration(m.Offset%5)*time.Millisecond)(ctx, m)
 	})})
 	j.requireRested(t, partitions*each)
@@ -100,16 +104,16 @@ func TestConcurrencyIsReachedAndNotPassed(t *testing.T) {
 	require.Equal(t, concurrency, j.most)
 }
 
-func TestHeldEventGivesUpItsPlace(t *testing.T) {
-	t.Parallel()
-	cluster := newBroker(t, 1)
-	conn := connect(t, cluster)
-	fill(t, conn, 0, 30, func(i int) string { return ownKey(i % 3) })
-	j := newJournal().watch(cluster)
+func TestHeldEventGivesUpItsPlace(t *testing.T) { onEachBroker(t, 1, heldEventGivesUpItsPlace) }
+
+func heldEventGivesUpItsPlace(t *testing.T, s *site) {
+	conn := s.connect(t)
+	s.fill(t, conn, 0, 30, func(i int) string { return ownKey(i % 3) })
+	j := s.watch(t, newJournal())
 	var mu sync.Mutex
 	held := 0
 	// One place: were it kept by the held event, nothing else would go on.
-	join(t, conn, Config{Concurrency: 1, Handle: j.handler("m", func(_ context.Context, m kafka.Message) Outcome {
+	s.join(t, conn, Config{Concurrency: 1, Handle: j.handler("m", func(_ context.Context, m kafka.Message) Outcome {
 		mu.Lock()
 		defer mu.Unlock()
 		if m.Offset == 0 && (held < 3 || j.restedEvents() < 20) {
@@ -119,7 +123,7 @@ func TestHeldEventGivesUpItsPlace(t *testing.T) {
 		return Outcome{AtRest: true}
 	})})
 	j.requireRested(t, 30)
-	requireCommitted(t, conn, 0, 30)
+	s.requireCommitted(t, conn, 0, 30)
 	j.requireRight(t)
 	require.GreaterOrEqual(t, j.begunAt(0, 0), 4, "a held event is offered again")
 	j.mu.Lock()
@@ -129,26 +133,26 @@ func TestHeldEventGivesUpItsPlace(t *testing.T) {
 	}
 }
 
-func TestT18HeldPartitionHoldsNoOther(t *testing.T) {
-	t.Parallel()
-	cluster := newBroker(t, 2)
-	conn := connect(t, cluster)
-	fill(t, conn, 0, 100, func(int) string { return "held" })
-	fill(t, conn, 1, 500, ownKey)
+func TestT18HeldPartitionHoldsNoOther(t *testing.T) { onEachBroker(t, 2, heldPartitionHoldsNoOther) }
+
+func heldPartitionHoldsNoOther(t *testing.T, s *site) {
+	conn := s.connect(t)
+	s.fill(t, conn, 0, 100, func(int) string { return "held" })
+	s.fill(t, conn, 1, 500, ownKey)
 	j := newJournal()
 	var hold sync.Map
 	hold.Store(0, true)
-	join(t, conn, Config{Window: 5, Concurrency: 4, Handle: j.handler("m", func(_ context.Context, m kafka.Message) Outcome {
+	s.join(t, conn, Config{Window: 5, Concurrency: 4, Handle: j.handler("m", func(_ context.Context, m kafka.Message) Outcome {
 		if _, held := hold.Load(m.Partition); held {
 			return Outcome{HoldFor: 20 * time.Millisecond}
 		}
 		return Outcome{AtRest: true}
 	})})
-	requireCommitted(t, conn, 1, 500)
+	s.requireCommitted(t, conn, 1, 500)
 	require.Equal(t, 501, j.begunEvents())
-	require.Equal(t, int64(0), committed(t, conn, 0)[0])
+	require.Equal(t, int64(0), s.committed(t, conn, 0)[0])
 	hold.Delete(0)
-	requireCommitted(t, conn, 0, 100)
+	s.requireCommitted(t, conn, 0, 100)
 }
 
 func TestWindowBoundsWhatIsFetchedBehindASlowHead(t *testing.T) {
@@ -210,17 +214,17 @@ func TestPanicHoldsItsEventAndSparesOthers(t *testing.T) {
 	j.requireRight(t)
 }
 
-func TestT15T16StartIsCommittedAtOnce(t *testing.T) {
-	t.Parallel()
-	cluster := newBroker(t, 3)
-	conn := connect(t, cluster)
-	fill(t, conn, 1, 10, ownKey)
-	require.NoError(t, cluster.DeleteRecords(topic, 1, 4))
-	fill(t, conn, 2, 10, ownKey)
-	require.NoError(t, cluster.DeleteRecords(topic, 2, -1))
-	m := join(t, conn, Config{Handle: func(context.Context, kafka.Message) Outcome { return Outcome{HoldFor: time.Hour} }})
+func TestT15T16StartIsCommittedAtOnce(t *testing.T) { onEachBroker(t, 3, startIsCommittedAtOnce) }
+
+func startIsCommittedAtOnce(t *testing.T, s *site) {
+	conn := s.connect(t)
+	s.fill(t, conn, 1, 10, ownKey)
+	s.deleteRecords(t, 1, 4)
+	s.fill(t, conn, 2, 10, ownKey)
+	s.deleteRecords(t, 2, -1)
+	m := s.join(t, conn, Config{Handle: func(context.Context, kafka.Message) Outcome { return Outcome{HoldFor: time.Hour} }})
 	for partition, first := range map[int]int64{0: 0, 1: 4, 2: 10} {
-		requireCommitted(t, conn, partition, first)
+		s.requireCommitted(t, conn, partition, first)
 	}
 	require.Equal(t, 3, m.logs.FilterMessageSnippet("no offset is committed").Len())
 	require.Zero(t, m.lossesSeen())
@@ -241,16 +245,18 @@ func TestT15StartIsFoundWhenTheBrokerIsBack(t *testing.T) {
 }
 
 func TestT19RecordsDeletedBeforeTheStart(t *testing.T) {
-	t.Parallel()
-	cluster := newBroker(t, 1)
-	conn := connect(t, cluster)
-	fill(t, conn, 0, 30, ownKey)
-	commitFor(t, conn, kafka.OffsetCommit{Offset: 5})
-	require.NoError(t, cluster.DeleteRecords(topic, 0, 20))
+	onEachBroker(t, 1, recordsDeletedBeforeTheStart)
+}
+
+func recordsDeletedBeforeTheStart(t *testing.T, s *site) {
+	conn := s.connect(t)
+	s.fill(t, conn, 0, 30, ownKey)
+	s.commitFor(t, conn, kafka.OffsetCommit{Offset: 5})
+	s.deleteRecords(t, 0, 20)
 	j := newJournal()
-	m := join(t, conn, Config{Handle: j.handler("m", atOnce)})
+	m := s.join(t, conn, Config{Handle: j.handler("m", atOnce)})
 	j.requireRested(t, 10)
-	requireCommitted(t, conn, 0, 30)
+	s.requireCommitted(t, conn, 0, 30)
 	requireLoud(t, m, 5, 20)
 	require.Equal(t, 1, j.begunAt(0, 20))
 	require.Equal(t, 10, j.begunEvents())
@@ -274,16 +280,16 @@ func TestT19RecordsDeletedAheadOfAReader(t *testing.T) {
 	require.Equal(t, 25, j.begunEvents())
 }
 
-func TestT19OffsetBeyondTheLog(t *testing.T) {
-	t.Parallel()
-	cluster := newBroker(t, 1)
-	conn := connect(t, cluster)
-	fill(t, conn, 0, 10, ownKey)
-	commitFor(t, conn, kafka.OffsetCommit{Offset: 100})
+func TestT19OffsetBeyondTheLog(t *testing.T) { onEachBroker(t, 1, offsetBeyondTheLog) }
+
+func offsetBeyondTheLog(t *testing.T, s *site) {
+	conn := s.connect(t)
+	s.fill(t, conn, 0, 10, ownKey)
+	s.commitFor(t, conn, kafka.OffsetCommit{Offset: 100})
 	j := newJournal()
-	m := join(t, conn, Config{Handle: j.handler("m", atOnce)})
+	m := s.join(t, conn, Config{Handle: j.handler("m", atOnce)})
 	j.requireRested(t, 10)
-	requireCommitted(t, conn, 0, 10)
+	s.requireCommitted(t, conn, 0, 10)
 	requireLoud(t, m, 100, 0)
 }
 

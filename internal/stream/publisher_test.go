@@ -21,13 +21,28 @@ import (
 
 func newPublisher(tb testing.TB, conn *Connection) *Publisher {
 	tb.Helper()
+	return newPublisherOf(tb, conn, topic)
+}
+
+func newPublisherOf(tb testing.TB, conn *Connection, topic string) *Publisher {
+	tb.Helper()
 	publisher := NewPublisher(conn, topic)
 	tb.Cleanup(func() { publisher.Close() })
 	return publisher
 }
 
+func (s *site) publisher(tb testing.TB, conn *Connection) *Publisher {
+	tb.Helper()
+	return newPublisherOf(tb, conn, s.topic)
+}
+
 // readBack fetches one record.
 func readBack(tb testing.TB, conn *Connection, partition int, offset int64) kafka.Message {
+	tb.Helper()
+	return readTopic(tb, conn, topic, partition, offset)
+}
+
+func readTopic(tb testing.TB, conn *Connection, topic string, partition int, offset int64) kafka.Message {
 	tb.Helper()
 	var message kafka.Message
 	require.Eventually(tb, func() bool {
@@ -65,11 +80,11 @@ func TestT25AllReplicasAcknowledge(t *testing.T) {
 	require.Equal(t, int16(-1), <-acks)
 }
 
-func TestT26LoneWriteDoesNotWait(t *testing.T) {
-	t.Parallel()
-	cluster := newBroker(t, 1)
-	conn := connect(t, cluster)
-	publisher := newPublisher(t, conn)
+func TestT26LoneWriteDoesNotWait(t *testing.T) { onEachBroker(t, 1, loneWriteDoesNotWait) }
+
+func loneWriteDoesNotWait(t *testing.T, s *site) {
+	conn := s.connect(t)
+	publisher := s.publisher(t, conn)
 	require.NoError(t, publisher.Publish(t.Context(), kafka.Message{Value: []byte("warm")})[0].Err)
 	best := time.Hour
 	for range 5 {
@@ -77,19 +92,19 @@ func TestT26LoneWriteDoesNotWait(t *testing.T) {
 		require.NoError(t, publisher.Publish(t.Context(), kafka.Message{Value: []byte("v")})[0].Err)
 		best = min(best, time.Since(begun))
 	}
-	plain := &kafka.Writer{Addr: kafka.TCP(conn.brokers...), Topic: topic, Transport: conn.transport}
+	plain := &kafka.Writer{Addr: kafka.TCP(conn.brokers...), Topic: s.topic, Transport: conn.transport}
 	defer plain.Close()
 	begun := time.Now()
 	require.NoError(t, plain.WriteMessages(t.Context(), kafka.Message{Value: []byte("v")}))
 	require.Less(t, 5*best, time.Since(begun), "at the library's defaults it waits a second")
 }
 
-func TestT27KeysGoWhereJavaPutsThem(t *testing.T) {
-	t.Parallel()
-	const partitions = 7
-	cluster := newBroker(t, partitions)
-	conn := connect(t, cluster)
-	publisher := newPublisher(t, conn)
+func TestT27KeysGoWhereJavaPutsThem(t *testing.T) { onEachBroker(t, 7, keysGoWhereJavaPutsThem) }
+
+func keysGoWhereJavaPutsThem(t *testing.T, s *site) {
+	partitions := s.partitions
+	conn := s.connect(t)
+	publisher := s.publisher(t, conn)
 	// From org.apache.kafka.common.utils.UtilsTest.testMurmur2.
 	for key, hash := range map[string]int32{
 		"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536,
@@ -99,17 +114,17 @@ func TestT27KeysGoWhereJavaPutsThem(t *testing.T) {
 		receipt := publisher.Publish(t.Context(), kafka.Message{Key: []byte(key), Value: []byte("of " + key)})[0]
 		require.NoError(t, receipt.Err)
 		require.Equal(t, int(hash&0x7fffffff)%partitions, receipt.Partition, key)
-		message := readBack(t, conn, receipt.Partition, receipt.Offset)
+		message := readTopic(t, conn, s.topic, receipt.Partition, receipt.Offset)
 		require.Equal(t, "of "+key, string(message.Value))
 		require.Equal(t, receipt.Offset, message.Offset)
 	}
 }
 
-func TestReceiptsSayWhereEachRecordIs(t *testing.T) {
-	t.Parallel()
-	cluster := newBroker(t, 3)
-	conn := connect(t, cluster)
-	publisher := newPublisher(t, conn)
+func TestReceiptsSayWhereEachRecordIs(t *testing.T) { onEachBroker(t, 3, receiptsSayWhereEachRecordIs) }
+
+func receiptsSayWhereEachRecordIs(t *testing.T, s *site) {
+	conn := s.connect(t)
+	publisher := s.publisher(t, conn)
 	messages := make([]kafka.Message, 1200) // more than a batch
 	for i := range messages {
 		messages[i] = kafka.Message{Key: []byte(ownKey(i)), Value: []byte(strconv.Itoa(i)), Headers: []kafka.Header{{Key: "n", Value: []byte{1}}}}
@@ -125,7 +140,7 @@ func TestReceiptsSayWhereEachRecordIs(t *testing.T) {
 		require.Nil(t, messages[i].WriterData, "what the caller passed is not touched")
 	}
 	for _, i := range []int{0, 1, 599, 1199} {
-		require.Equal(t, strconv.Itoa(i), string(readBack(t, conn, receipts[i].Partition, receipts[i].Offset).Value))
+		require.Equal(t, strconv.Itoa(i), string(readTopic(t, conn, s.topic, receipts[i].Partition, receipts[i].Offset).Value))
 	}
 	require.Empty(t, publisher.Publish(t.Context()))
 }
@@ -199,10 +214,10 @@ func TestT29LostConnectionIsUnknownWhateverFollows(t *testing.T) {
 	require.True(t, receipt.Unknown, "the first attempt may have been written")
 }
 
-func TestT30TooLargeRecordSparesOthers(t *testing.T) {
-	t.Parallel()
-	cluster := newBroker(t, 1)
-	publisher := newPublisher(t, connect(t, cluster))
+func TestT30TooLargeRecordSparesOthers(t *testing.T) { onEachBroker(t, 1, tooLargeRecordSparesOthers) }
+
+func tooLargeRecordSparesOthers(t *testing.T, s *site) {
+	publisher := s.publisher(t, s.connect(t))
 	large := []byte(strings.Repeat("x", 2*maxRecord))
 	receipts := publisher.Publish(t.Context(), kafka.Message{Value: large}, kafka.Message{Value: []byte("v")}, kafka.Message{Value: large})
 	for i, fits := range []bool{false, true, false} {

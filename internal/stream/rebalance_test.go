@@ -15,20 +15,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-func TestT7WorkGoesOnAcrossRebalances(t *testing.T) {
-	t.Parallel()
-	const partitions, each = 12, 400
-	cluster := newBroker(t, partitions)
-	conn, other := connect(t, cluster), connect(t, cluster)
+func TestT7WorkGoesOnAcrossRebalances(t *testing.T) { onEachBroker(t, 12, workGoesOnAcrossRebalances) }
+
+func workGoesOnAcrossRebalances(t *testing.T, s *site) {
+	const each = 400
+	partitions := s.partitions
+	conn, other := s.connect(t), s.connect(t)
 	for p := range partitions {
-		fill(t, conn, p, each, func(i int) string { return strconv.Itoa(p) + ownKey(i%100) })
+		s.fill(t, conn, p, each, func(i int) string { return strconv.Itoa(p) + ownKey(i%100) })
 	}
-	j := newJournal().watch(cluster)
-	a := join(t, conn, Config{Concurrency: 32, Handle: j.handler("a", after(60*time.Millisecond))})
+	j := s.watch(t, newJournal())
+	a := s.join(t, conn, Config{Concurrency: 32, Handle: j.handler("a", after(60*time.Millisecond))})
 	a.requireAssigned(t, partitions)
 	j.requireRested(t, 200)
 
-	b := join(t, other, Config{Concurrency: 32, Handle: j.handler("b", after(60*time.Millisecond))})
+	b := s.join(t, other, Config{Concurrency: 32, Handle: j.handler("b", after(60*time.Millisecond))})
 	b.requireAssigned(t, partitions/2)
 	a.requireAssigned(t, partitions/2)
 	lost := b.owned()
@@ -42,7 +43,7 @@ func TestT7WorkGoesOnAcrossRebalances(t *testing.T) {
 
 	j.requireRested(t, partitions*each)
 	for p := range partitions {
-		requireCommitted(t, conn, p, each)
+		s.requireCommitted(t, conn, p, each)
 	}
 	j.requireRight(t)
 	require.Equal(t, 3, a.rebalancesSeen(), "T8: one generation for each change")
@@ -58,15 +59,15 @@ func TestT7WorkGoesOnAcrossRebalances(t *testing.T) {
 	t.Logf("longest gap between completions %v, worked twice %d of %d", j.gap, twice, partitions*each)
 }
 
-func TestT1CommitsAreFenced(t *testing.T) {
-	t.Parallel()
-	const partitions = 2
-	cluster := newBroker(t, partitions)
-	conn, other := connect(t, cluster), connect(t, cluster)
+func TestT1CommitsAreFenced(t *testing.T) { onEachBroker(t, 2, commitsAreFenced) }
+
+func commitsAreFenced(t *testing.T, s *site) {
+	partitions := s.partitions
+	conn, other := s.connect(t), s.connect(t)
 	for p := range partitions {
-		fill(t, conn, p, 10, ownKey)
+		s.fill(t, conn, p, 10, ownKey)
 	}
-	j := newJournal().watch(cluster)
+	j := s.watch(t, newJournal())
 	releaseA, releaseB := make(chan struct{}), make(chan struct{})
 	blocked := func(release chan struct{}) Handler {
 		return func(context.Context, kafka.Message) Outcome {
@@ -74,9 +75,9 @@ func TestT1CommitsAreFenced(t *testing.T) {
 			return Outcome{AtRest: true}
 		}
 	}
-	a := join(t, conn, Config{Concurrency: 4, Handle: j.handler("a", blocked(releaseA))})
+	a := s.join(t, conn, Config{Concurrency: 4, Handle: j.handler("a", blocked(releaseA))})
 	require.Eventually(t, func() bool { return j.runningNow() == 4 }, patience, glimpse)
-	b := join(t, other, Config{Concurrency: 20, Handle: j.handler("b", blocked(releaseB))})
+	b := s.join(t, other, Config{Concurrency: 20, Handle: j.handler("b", blocked(releaseB))})
 	b.requireAssigned(t, 1)
 	a.requireAssigned(t, 1)
 	var kept, lost int
@@ -86,8 +87,8 @@ func TestT1CommitsAreFenced(t *testing.T) {
 	require.Eventually(t, func() bool { return j.runningNow() == 14 }, patience, glimpse, "b works all of its partition")
 
 	close(releaseA) // a finishes what it had begun of either, and all of what it keeps
-	requireCommitted(t, conn, kept, 10)
-	require.Equal(t, int64(0), committed(t, conn, lost)[lost], "a result of a lost partition is not committed by us")
+	s.requireCommitted(t, conn, kept, 10)
+	require.Equal(t, int64(0), s.committed(t, conn, lost)[lost], "a result of a lost partition is not committed by us")
 	for offset := range int64(10) {
 		require.Positive(t, j.begunAt(lost, offset))
 	}
@@ -99,7 +100,7 @@ func TestT1CommitsAreFenced(t *testing.T) {
 	}
 	j.mu.Unlock()
 	close(releaseB)
-	requireCommitted(t, conn, lost, 10)
+	s.requireCommitted(t, conn, lost, 10)
 	j.requireRight(t)
 }
 
@@ -217,27 +218,27 @@ func TestOvertakenRebalanceKeepsTheMembership(t *testing.T) {
 	require.NotZero(t, m.logs.FilterMessageSnippet("it changed meanwhile").Len())
 }
 
-func TestEvictedMemberStartsAnew(t *testing.T) {
-	t.Parallel()
-	cluster := newBroker(t, 1)
-	conn := connect(t, cluster)
-	fill(t, conn, 0, 10, ownKey)
-	j := newJournal().watch(cluster)
+func TestEvictedMemberStartsAnew(t *testing.T) { onEachBroker(t, 1, evictedMemberStartsAnew) }
+
+func evictedMemberStartsAnew(t *testing.T, s *site) {
+	conn := s.connect(t)
+	s.fill(t, conn, 0, 10, ownKey)
+	j := s.watch(t, newJournal())
 	release := make(chan struct{})
-	m := join(t, conn, Config{SessionTimeout: 2 * time.Second, Handle: j.handler("m", func(_ context.Context, m kafka.Message) Outcome {
+	m := s.join(t, conn, Config{SessionTimeout: 2 * time.Second, Handle: j.handler("m", func(_ context.Context, m kafka.Message) Outcome {
 		if m.Offset == 4 && j.begunAt(0, 4) == 1 {
 			<-release
 		}
 		return Outcome{AtRest: true}
 	})})
-	requireCommitted(t, conn, 0, 4)
+	s.requireCommitted(t, conn, 0, 4)
 	c := &Consumer{conn: conn}
 	require.NoError(t, c.leaveGroup(t.Context(), m.current()), "evict it")
-	require.NoError(t, c.leaveGroup(t.Context(), &kafka.Generation{GroupID: group, MemberID: "nobody"}))
+	require.NoError(t, c.leaveGroup(t.Context(), &kafka.Generation{GroupID: s.group, MemberID: "nobody"}))
 	require.NoError(t, c.leaveGroup(t.Context(), &kafka.Generation{GroupID: "no such group", MemberID: "nobody"}))
 	// Somebody else may have worked the partition: it is read again from what
 	// was committed, and the event in flight is offered beside itself.
-	requireCommitted(t, conn, 0, 10)
+	s.requireCommitted(t, conn, 0, 10)
 	require.Equal(t, 2, j.begunAt(0, 4))
 	close(release)
 	m.stop(t)
@@ -257,13 +258,14 @@ func TestT37LeaveGroupHidesItsError(t *testing.T) {
 	require.ErrorIs(t, leaveError(response), kafka.NotCoordinatorForGroup)
 }
 
-func TestSoakOfMembersThatComeAndGo(t *testing.T) {
-	t.Parallel()
-	const partitions, members, lasts = 6, 5, 10 * time.Second
+func TestSoakOfMembersThatComeAndGo(t *testing.T) { onEachBroker(t, 6, soakOfMembersThatComeAndGo) }
+
+func soakOfMembersThatComeAndGo(t *testing.T, s *site) {
+	const members, lasts = 5, 10 * time.Second
+	partitions := s.partitions
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 7))
-	cluster := newBroker(t, partitions)
-	feed := connect(t, cluster)
-	j := newJournal().watch(cluster)
+	feed := s.connect(t)
+	j := s.watch(t, newJournal())
 	handle := func(ctx context.Context, m kafka.Message) Outcome {
 		switch n := j.begunAt(m.Partition, m.Offset); {
 		case m.Offset%97 == 0 && n == 1:
@@ -274,29 +276,29 @@ func TestSoakOfMembersThatComeAndGo(t *testing.T) {
 		return after(3*time.Millisecond)(ctx, m)
 	}
 	running := map[int]*member{}
-	total := [partitions]int{}
+	total := make([]int, partitions)
 	next := time.NewTicker(250 * time.Millisecond)
 	defer next.Stop()
 	for end := time.Now().Add(lasts); time.Now().Before(end); <-next.C {
 		p := random.IntN(partitions)
 		n := 20 + random.IntN(200)
-		fill(t, feed, p, n, func(i int) string { return strconv.Itoa(p) + ownKey(i%17) })
+		s.fill(t, feed, p, n, func(i int) string { return strconv.Itoa(p) + ownKey(i%17) })
 		total[p] += n
 		id := random.IntN(members)
 		switch m := running[id]; {
 		case random.IntN(3) > 0: // let it work
 		case m == nil:
-			running[id] = join(t, connect(t, cluster), Config{Concurrency: 8, Handle: j.handler(strconv.Itoa(id), handle)})
+			running[id] = s.join(t, s.connect(t), Config{Concurrency: 8, Handle: j.handler(strconv.Itoa(id), handle)})
 		default:
 			// It leaves while others come and go, and this does not wait for it.
 			m.cancel()
 			delete(running, id)
 		}
 	}
-	join(t, connect(t, cluster), Config{Concurrency: 32, Handle: j.handler("last", handle)})
+	s.join(t, s.connect(t), Config{Concurrency: 32, Handle: j.handler("last", handle)})
 	sum := 0
 	for p, n := range total {
-		requireCommitted(t, feed, p, int64(n))
+		s.requireCommitted(t, feed, p, int64(n))
 		sum += n
 	}
 	j.requireRested(t, sum)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -14,16 +15,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-func TestDrainFinishesWhatIsInFlight(t *testing.T) {
-	t.Parallel()
-	const partitions, each, concurrency = 6, 50, 10
-	cluster := newBroker(t, partitions)
-	conn := connect(t, cluster)
+func TestDrainFinishesWhatIsInFlight(t *testing.T) { onEachBroker(t, 6, drainFinishesWhatIsInFlight) }
+
+func drainFinishesWhatIsInFlight(t *testing.T, s *site) {
+	const each, concurrency = 50, 10
+	partitions := s.partitions
+	conn := s.connect(t)
 	for p := range partitions {
-		fill(t, conn, p, each, func(i int) string { return strconv.Itoa(p) + ownKey(i%20) })
+		s.fill(t, conn, p, each, func(i int) string { return strconv.Itoa(p) + ownKey(i%20) })
 	}
-	j := newJournal().watch(cluster)
-	m := join(t, conn, Config{Concurrency: concurrency, Handle: j.handler("m", after(400*time.Millisecond))})
+	j := s.watch(t, newJournal())
+	m := s.join(t, conn, Config{Concurrency: concurrency, Handle: j.handler("m", after(400*time.Millisecond))})
 	j.requireRested(t, 3*concurrency)
 	require.Eventually(t, func() bool { return j.runningNow() == concurrency }, patience, time.Millisecond)
 	took := m.stop(t)
@@ -39,23 +41,23 @@ func TestDrainFinishesWhatIsInFlight(t *testing.T) {
 			watermark[p]++
 		}
 	}
-	require.Equal(t, watermark, committed(t, conn, 0, 1, 2, 3, 4, 5), "what is finished is committed")
-	require.Empty(t, cluster.GroupInfo(group).Members, "the group is left")
+	require.Equal(t, watermark, s.committed(t, conn, 0, 1, 2, 3, 4, 5), "what is finished is committed")
+	require.Empty(t, s.members(t, conn), "the group is left")
 	require.Zero(t, m.logs.FilterMessageSnippet("too long").Len())
 }
 
-func TestIdleReadersCloseTogether(t *testing.T) {
-	t.Parallel()
-	const partitions = 12
-	cluster := newBroker(t, partitions)
-	conn, other := connect(t, cluster), connect(t, cluster)
-	a := join(t, conn, Config{Handle: atOnce})
+func TestIdleReadersCloseTogether(t *testing.T) { onEachBroker(t, 12, idleReadersCloseTogether) }
+
+func idleReadersCloseTogether(t *testing.T, s *site) {
+	partitions := s.partitions
+	conn, other := s.connect(t), s.connect(t)
+	a := s.join(t, conn, Config{Handle: atOnce})
 	a.requireAssigned(t, partitions)
 	for p := range partitions {
-		requireCommitted(t, conn, p, 0)
+		s.requireCommitted(t, conn, p, 0)
 	}
 	begun := time.Now()
-	b := join(t, other, Config{Handle: atOnce})
+	b := s.join(t, other, Config{Handle: atOnce})
 	b.requireAssigned(t, partitions/2)
 	a.requireAssigned(t, partitions/2)
 	require.Less(t, time.Since(begun), 4*time.Second, "a rebalance does not wait for readers")
@@ -64,13 +66,13 @@ func TestIdleReadersCloseTogether(t *testing.T) {
 	require.Less(t, b.stop(t), 4*time.Second)
 }
 
-func TestDrainTimeoutCancelsHandlers(t *testing.T) {
-	t.Parallel()
-	cluster := newBroker(t, 1)
-	conn := connect(t, cluster)
-	fill(t, conn, 0, 5, ownKey)
-	j := newJournal().watch(cluster)
-	m := join(t, conn, Config{DrainTimeout: 300 * time.Millisecond, Handle: j.handler("m", func(ctx context.Context, m kafka.Message) Outcome {
+func TestDrainTimeoutCancelsHandlers(t *testing.T) { onEachBroker(t, 1, drainTimeoutCancelsHandlers) }
+
+func drainTimeoutCancelsHandlers(t *testing.T, s *site) {
+	conn := s.connect(t)
+	s.fill(t, conn, 0, 5, ownKey)
+	j := s.watch(t, newJournal())
+	m := s.join(t, conn, Config{DrainTimeout: 300 * time.Millisecond, Handle: j.handler("m", func(ctx context.Context, m kafka.Message) Outcome {
 		if m.Offset < 2 {
 			return Outcome{AtRest: true}
 		}
@@ -81,8 +83,8 @@ func TestDrainTimeoutCancelsHandlers(t *testing.T) {
 	took := m.stop(t)
 	require.Greater(t, took, 300*time.Millisecond)
 	require.Less(t, took, 3*time.Second)
-	require.Equal(t, int64(2), committed(t, conn, 0)[0])
-	require.Empty(t, cluster.GroupInfo(group).Members)
+	require.Equal(t, int64(2), s.committed(t, conn, 0)[0])
+	require.Empty(t, s.members(t, conn))
 	require.Equal(t, 1, m.logs.FilterMessageSnippet("not finished in time").Len())
 }
 
@@ -104,30 +106,30 @@ func TestHandlerThatIgnoresItsContextIsLeftBehind(t *testing.T) {
 	require.Empty(t, cluster.GroupInfo(group).Members)
 }
 
-func TestRebalanceWhileDraining(t *testing.T) {
-	t.Parallel()
-	const partitions = 4
-	cluster := newBroker(t, partitions)
-	conn, other := connect(t, cluster), connect(t, cluster)
+func TestRebalanceWhileDraining(t *testing.T) { onEachBroker(t, 4, rebalanceWhileDraining) }
+
+func rebalanceWhileDraining(t *testing.T, s *site) {
+	partitions := s.partitions
+	conn, other := s.connect(t), s.connect(t)
 	for p := range partitions {
-		fill(t, conn, p, 1, ownKey)
+		s.fill(t, conn, p, 1, ownKey)
 	}
-	j := newJournal().watch(cluster)
+	j := s.watch(t, newJournal())
 	release := make(chan struct{})
-	a := join(t, conn, Config{Handle: j.handler("a", func(context.Context, kafka.Message) Outcome {
+	a := s.join(t, conn, Config{Handle: j.handler("a", func(context.Context, kafka.Message) Outcome {
 		<-release
 		return Outcome{AtRest: true}
 	})})
 	require.Eventually(t, func() bool { return j.runningNow() == partitions }, patience, glimpse)
 	a.cancel()
-	b := join(t, other, Config{Handle: j.handler("b", atOnce)})
+	b := s.join(t, other, Config{Handle: j.handler("b", atOnce)})
 	b.requireAssigned(t, partitions/2)
 	require.Eventually(t, func() bool { return a.rebalancesSeen() == 2 }, patience, glimpse)
 	close(release)
 	require.Less(t, a.stop(t), 5*time.Second)
 	b.requireAssigned(t, partitions)
 	for p := range partitions {
-		requireCommitted(t, conn, p, 1)
+		s.requireCommitted(t, conn, p, 1)
 	}
 	j.requireCommitsRight(t)
 	require.LessOrEqual(t, j.completed, partitions+partitions/2, "what stayed was committed while it drained")
@@ -148,14 +150,16 @@ func TestT12StopDoesNotWaitForAJoin(t *testing.T) {
 }
 
 func TestT12StopLeavesAGroupThatIsBeingJoined(t *testing.T) {
-	t.Parallel()
-	cluster := newBroker(t, 2)
-	conn, other := connect(t, cluster), connect(t, cluster)
-	m := join(t, conn, Config{SessionTimeout: 25 * time.Second, Handle: atOnce})
+	onEachBroker(t, 2, stopLeavesAGroupThatIsBeingJoined)
+}
+
+func stopLeavesAGroupThatIsBeingJoined(t *testing.T, s *site) {
+	conn, other := s.connect(t), s.connect(t)
+	m := s.join(t, conn, Config{SessionTimeout: 25 * time.Second, Handle: atOnce})
 	m.requireAssigned(t, 2)
 	// A member that joined once and never again: everybody's join waits for it.
 	silent, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
-		ID: group, Brokers: other.brokers, Topics: []string{topic}, SessionTimeout: 25 * time.Second,
+		ID: s.group, Brokers: other.brokers, Topics: []string{s.topic}, SessionTimeout: 25 * time.Second,
 	})
 	require.NoError(t, err)
 	generation, err := silent.Next(t.Context())
@@ -164,21 +168,14 @@ func TestT12StopLeavesAGroupThatIsBeingJoined(t *testing.T) {
 	generation.Start(func(context.Context) { <-stay })
 	m.requireAssigned(t, 1)
 	third, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
-		ID: group, Brokers: other.brokers, Topics: []string{topic}, SessionTimeout: 25 * time.Second,
+		ID: s.group, Brokers: other.brokers, Topics: []string{s.topic}, SessionTimeout: 25 * time.Second,
 	})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return !gateOpen(m.gate) }, patience, glimpse, "the member is joining again")
 
 	id := m.current().MemberID
 	require.Less(t, m.stop(t), closeTimeout+3*time.Second)
-	require.Eventually(t, func() bool {
-		for _, other := range cluster.GroupInfo(group).Members {
-			if other.MemberID == id {
-				return false
-			}
-		}
-		return true
-	}, 5*time.Second, glimpse, "it is not a phantom until its session ends")
+	require.Eventually(t, func() bool { return !slices.Contains(s.members(t, conn), id) }, 5*time.Second, glimpse, "it is not a phantom until its session ends")
 	close(stay)
 	require.NoError(t, silent.Close())
 	require.NoError(t, third.Close())
@@ -203,27 +200,29 @@ func TestStopBeforeTheBrokerAnswers(t *testing.T) {
 }
 
 func TestRestartAfterAKillRepeatsOnlyWhatIsUncommitted(t *testing.T) {
-	t.Parallel()
+	onEachBroker(t, 1, restartAfterAKillRepeatsOnlyWhatIsUncommitted)
+}
+
+func restartAfterAKillRepeatsOnlyWhatIsUncommitted(t *testing.T, s *site) {
 	const n, concurrency = 400, 8
-	cluster := newBroker(t, 1)
-	conn, doomed := connect(t, cluster), connect(t, cluster)
+	conn, doomed := s.connect(t), s.connect(t)
 	life := newLifeline(doomed)
-	fill(t, conn, 0, n, ownKey)
-	j := newJournal().watch(cluster)
-	killed := join(t, doomed, Config{
+	s.fill(t, conn, 0, n, ownKey)
+	j := s.watch(t, newJournal())
+	killed := s.join(t, doomed, Config{
 		Concurrency: concurrency, SessionTimeout: 2 * time.Second, Handle: j.handler("killed", after(40*time.Millisecond)),
 	})
-	require.Eventually(t, func() bool { return committed(t, conn, 0)[0] > 100 }, patience, glimpse)
+	require.Eventually(t, func() bool { return s.committedNow(t, conn, 0) > 100 }, patience, glimpse)
 	life.cut()
 	killed.stop(t)
-	from := committed(t, conn, 0)[0]
+	from := s.committed(t, conn, 0)[0]
 
 	next := newJournal()
-	join(t, conn, Config{Concurrency: concurrency, Handle: next.handler("next", func(ctx context.Context, m kafka.Message) Outcome {
+	s.join(t, conn, Config{Concurrency: concurrency, Handle: next.handler("next", func(ctx context.Context, m kafka.Message) Outcome {
 		j.rest(placeOf(m))
 		return Outcome{AtRest: true}
 	})})
-	requireCommitted(t, conn, 0, n)
+	s.requireCommitted(t, conn, 0, n)
 	require.Zero(t, next.begunAt(0, from-1), "what is committed is not repeated")
 	require.Equal(t, n-int(from), next.begunEvents(), "everything else is worked")
 	j.requireRight(t)

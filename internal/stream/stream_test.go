@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -21,6 +22,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/ecreds/issuer/internal/parts"
 )
 
 // TestMain lets more tests run at once than there are processors: they wait
@@ -29,7 +32,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(parts.StopAfter(m))
 }
 
 const (
@@ -51,7 +54,7 @@ func newBroker(tb testing.TB, partitions int32, options ...kfake.Opt) *kfake.Clu
 	return cluster
 }
 
-func connect(tb testing.TB, cluster *kfake.Cluster) *Connection {
+func connect(tb testing.TB, cluster addressed) *Connection {
 	tb.Helper()
 	conn, err := NewConnection(ConnectionConfig{Brokers: cluster.ListenAddrs(), ClientID: "test"})
 	require.NoError(tb, err)
@@ -61,6 +64,11 @@ func connect(tb testing.TB, cluster *kfake.Cluster) *Connection {
 
 // fill writes n records to a partition, with keys made from their numbers.
 func fill(tb testing.TB, conn *Connection, partition, n int, key func(i int) string) {
+	tb.Helper()
+	fillTopic(tb, conn, topic, partition, n, key)
+}
+
+func fillTopic(tb testing.TB, conn *Connection, topic string, partition, n int, key func(i int) string) {
 	tb.Helper()
 	const batch = 2000
 	for from := 0; from < n; from += batch {
@@ -89,28 +97,32 @@ func ownKey(i int) string { return "k" + strconv.Itoa(i) }
 // committed asks the broker for the group's offsets; -1 = none.
 func committed(tb testing.TB, conn *Connection, partitions ...int) map[int]int64 {
 	tb.Helper()
-	response, err := conn.client.OffsetFetch(context.Background(), &kafka.OffsetFetchRequest{
-		GroupID: group, Topics: map[string][]int{topic: partitions},
-	})
+	offsets, err := askCommitted(context.Background(), conn, topic, group, partitions...)
 	require.NoError(tb, err)
-	offsets := map[int]int64{}
-	for _, p := range response.Topics[topic] {
-		require.NoError(tb, p.Error)
-		offsets[p.Partition] = p.CommittedOffset
-	}
 	return offsets
 }
 
-// commitFor commits as an operator would, outside of any membership.
-func commitFor(tb testing.TB, conn *Connection, offsets ...kafka.OffsetCommit) {
-	tb.Helper()
-	response, err := conn.client.OffsetCommit(tb.Context(), &kafka.OffsetCommitRequest{
-		GroupID: group, GenerationID: -1, Topics: map[string][]kafka.OffsetCommit{topic: offsets},
-	})
-	require.NoError(tb, err)
-	for _, p := range response.Topics[topic] {
-		require.NoError(tb, p.Error)
+// askCommitted asks for the offsets of some partitions, or of all that have one.
+func askCommitted(ctx context.Context, conn *Connection, topic, group string, partitions ...int) (map[int]int64, error) {
+	topics := map[string][]int{topic: partitions}
+	if len(partitions) == 0 {
+		topics = nil
 	}
+	response, err := conn.client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group, Topics: topics})
+	if err != nil {
+		return nil, err
+	}
+	offsets := map[int]int64{}
+	for _, p := range response.Topics[topic] {
+		if p.Error != nil {
+			return nil, p.Error
+		}
+		offsets[p.Partition] = p.CommittedOffset
+	}
+	if response.Error != nil && !errors.Is(response.Error, kafka.GroupIdNotFound) {
+		return nil, response.Error
+	}
+	return offsets, nil
 }
 
 func requireCommitted(tb testing.TB, conn *Connection, partition int, offset int64) {
@@ -279,7 +291,9 @@ type member struct {
 // stopped with the test at the latest.
 func join(tb testing.TB, conn *Connection, config Config) *member {
 	tb.Helper()
-	config.Topic, config.Group = topic, group
+	if config.Topic == "" {
+		config.Topic, config.Group = topic, group
+	}
 	if config.Concurrency == 0 {
 		config.Concurrency = 16
 	}

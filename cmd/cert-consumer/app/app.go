@@ -91,10 +91,13 @@ func (a *App) assemble() error {
 	if err != nil {
 		return err
 	}
-	a.presence = &issue.Presence{Store: a.ledger, Process: process, Every: a.config.ClaimLapse / 3, Log: a.log}
+	a.presence = &issue.Presence{
+		Store: a.ledger, Process: process, Every: a.config.ClaimLapse / 3, Allowed: func() int { return process.Capacity },
+		Rested: worker.Rested, Log: a.log,
+	}
 	a.deadLetters = stream.NewPublisher(a.kafka, a.config.DeadLetterTopic())
 	a.consumer = stream.NewConsumer(a.kafka, stream.Config{
-		Topic: a.config.RequestTopic(), Group: a.config.KafkaGroup, Concurrency: a.config.Concurrency,
+		Topic: a.config.RequestTopic(), Group: a.config.ConsumerGroup(), Concurrency: a.config.Concurrency,
 		Window:         max(minWindow, 2*a.config.Concurrency),
 		SessionTimeout: a.config.KafkaSessionTimeout, DrainTimeout: a.config.DrainTimeout,
 		Handle:  handler{worker: worker, deadLetters: a.deadLetters}.handle,

@@ -17,7 +17,6 @@ type Config struct {
 	program.Content    `group:"Sunbird services:"`
 	program.Log        `group:"Log:"`
 
-	KafkaGroup          string        `env:"KAFKA_GROUP" group:"Kafka:" placeholder:"NAME" help:"Consumer group; by default <TOPIC_PREFIX>-cert-consumer."`
 	KafkaSessionTimeout time.Duration `env:"KAFKA_SESSION_TIMEOUT" group:"Kafka:" default:"15s" help:"The group gives up a member that is silent for so long."`
 
 	CertServiceURL     string        `env:"CERT_SERVICE_URL,sunbird_cert_service_base_url" group:"Sunbird services:" required:"" placeholder:"URL" help:"cert-service."`
@@ -51,9 +50,6 @@ func ParseConfig(args []string, stdout, stderr io.Writer) (Config, error) {
 
 // withDefaults fills in what follows from other settings.
 func (c Config) withDefaults() Config {
-	if c.KafkaGroup == "" {
-		c.KafkaGroup = c.TopicPrefix + "-cert-consumer"
-	}
 	if c.NotifierURL == "" {
 		c.NotifierURL = c.LearnerServiceURL
 	}

@@ -18,7 +18,7 @@ var required = []string{
 func TestDefaultsFollowFromOtherSettings(t *testing.T) {
 	config, err := ParseConfig(append([]string{"--topic-prefix=sunbirddev"}, required...), io.Discard, io.Discard)
 	require.NoError(t, err)
-	require.Equal(t, "sunbirddev-cert-consumer", config.KafkaGroup)
+	require.Equal(t, "sunbirddev-cert-consumer", config.ConsumerGroup())
 	require.Equal(t, "http://learner:9000", config.NotifierURL)
 	require.Equal(t, []time.Duration{30 * time.Second, 5 * time.Minute, time.Hour}, config.RetryDelays)
 	require.Equal(t, 256, config.Concurrency)

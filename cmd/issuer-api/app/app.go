@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/segmentio/kafka-go"
 	"go.uber.org/zap"
@@ -47,6 +48,7 @@ type App struct {
 	enrolments *elasticsearch.Client
 	fanOut     *issue.FanOut
 	dispatcher *issue.Dispatcher
+	lease      *issue.Lease
 	readiness  *program.Readiness
 }
 
@@ -90,9 +92,15 @@ func (a *App) connect() (err error) {
 
 func (a *App) assemble() {
 	a.publisher = stream.NewPublisher(a.kafka, a.config.RequestTopic())
-	a.dispatcher = issue.NewDispatcher(a.ledger, eventPublisher{a.publisher}, a.config.PublishAhead,
-		issue.NewDispatchMetrics(a.registry), a.log)
+	a.dispatcher = issue.NewDispatcher(issue.DispatcherConfig{
+		Store: a.ledger, Publisher: eventPublisher{a.publisher},
+		Log:    requestLog{a.kafka, a.config.RequestTopic(), a.config.ConsumerGroup()},
+		PerJob: a.config.PublishAhead, Metrics: issue.NewDispatchMetrics(a.registry), Logger: a.log,
+	})
 	a.fanOut = issue.NewFanOut(a.ledger, a.enrolments, a.dispatcher.Wake, a.log)
+	a.lease = &issue.Lease{
+		Store: a.ledger, Task: "fan out and dispatch", Holder: uuid.NewString(), For: a.config.ClaimLapse / 3, Log: a.log,
+	}
 	a.readiness = &program.Readiness{Probe: func(ctx context.Context) error {
 		return errors.Join(a.ledger.Ping(ctx), a.enrolments.Ping(ctx))
 	}}
@@ -108,16 +116,34 @@ func (a *App) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, a.readiness.Stop)()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return program.Serve(ctx, httpapi.NewServer(a.handler()), a.listener) })
-	group.Go(func() error { return a.fanOut.Run(ctx) })
+	topics := make(chan struct{})
 	group.Go(func() error {
-		if err := program.AwaitTopics(ctx, a.kafka, a.config.Kafka, a.log); err != nil || ctx.Err() != nil {
-			return err
-		}
-		return a.dispatcher.Run(ctx)
+		err := program.AwaitTopics(ctx, a.kafka, a.config.Kafka, a.log)
+		close(topics)
+		return err
+	})
+	group.Go(func() error {
+		return a.lease.Run(ctx, func(ctx context.Context) error { return a.issue(ctx, topics) })
 	})
 	err := errors.Join(group.Wait(), a.close())
 	a.log.Info("stopped")
 	return err
+}
+
+// issue fans jobs out and, once the topics are there, dispatches what is due, in
+// one replica at a time.
+func (a *App) issue(ctx context.Context, topics <-chan struct{}) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.fanOut.Run(ctx) })
+	group.Go(func() error {
+		select {
+		case <-topics:
+			return a.dispatcher.Run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	return group.Wait()
 }
 
 // Close releases what New took, for a program that is not run.
@@ -143,6 +169,24 @@ func (a *App) handler() http.Handler {
 		Ready: a.readiness.Ready, MaxBody: a.config.MaxBodyBytes, Log: a.log,
 		Metrics: a.registry, Gatherer: a.registry, Version: program.Version(),
 	})
+}
+
+// requestLog tells which records of the request topic may still come.
+type requestLog struct {
+	kafka        *stream.Connection
+	topic, group string
+}
+
+var _ issue.RequestLog = requestLog{}
+
+// Reaches implements [issue.RequestLog].
+func (l requestLog) Reaches(ctx context.Context) ([]issue.Reach, error) {
+	reaches, err := l.kafka.Reaches(ctx, l.topic, l.group)
+	core := make([]issue.Reach, len(reaches))
+	for i, r := range reaches {
+		core[i] = issue.Reach(r)
+	}
+	return core, err
 }
 
 // eventPublisher writes the core's events as records.

@@ -3,11 +3,8 @@
 package elasticsearch_test
 
 import (
-	"bytes"
+	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -19,42 +16,15 @@ import (
 	"github.com/ecreds/issuer/internal/sunbird/sunbirdtest"
 )
 
-// mapping is that of the platform: not dynamic, text analysed as n-grams, each
-// with a lower-cased whole value beside it.
-const mapping = `{"settings":{"index":{"number_of_shards":5,"number_of_replicas":0,"max_ngram_diff":20},"analysis":{
-  "analyzer":{"cs_index_analyzer":{"type":"custom","tokenizer":"standard","filter":["lowercase","mynGram"]},
-              "keylower":{"tokenizer":"keyword","filter":"lowercase"}},
-  "filter":{"mynGram":{"type":"ngram","min_gram":1,"max_gram":20,"token_chars":["letter","digit","whitespace","punctuation","symbol"]}}}},
- "mappings":{"dynamic":false,"properties":{
-  "userId":TEXT,"batchId":TEXT,"completedOn":TEXT,
-  "active":{"type":"boolean","fields":{"raw":{"type":"boolean"}}},
-  "status":{"type":"long","fields":{"raw":{"type":"long"}}},
-  "certificates":{"type":"nested","properties":{"name":TEXT,"token":TEXT}}}}}`
-
-func send(t *testing.T, method, url, body string) {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	require.NoError(t, err)
-	request.Header.Set("Content-Type", "application/json")
-	response, err := sunbirdtest.HTTPClient(t).Do(request)
-	require.NoError(t, err)
-	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
-	require.NoError(t, err)
-	require.Less(t, response.StatusCode, 300, "%s", answer)
-	require.NotContains(t, string(answer), `"errors":true`)
-}
-
 // TestRealEngine asks a real engine the same questions as the simulated one.
 func TestRealEngine(t *testing.T) {
-	url := parts.SharedOpenSearch(t).URL()
 	const learners = 25_000
 	const index = "ecreds-test-user-courses"
-	text := `{"type":"text","analyzer":"cs_index_analyzer","search_analyzer":"keylower","fields":{"raw":{"type":"text","analyzer":"keylower","fielddata":true}}}`
-	send(t, "PUT", url+"/"+index, strings.ReplaceAll(mapping, "TEXT", text))
-	var bulk bytes.Buffer
+	engine := parts.SharedOpenSearch(t)
+	engine.CreateIndex(t, index)
+	documents := make(map[string]json.RawMessage)
 	add := func(user, members string) {
-		fmt.Fprintf(&bulk, "{\"index\":{\"_id\":\"%s_%s\"}}\n{\"batchId\":\"%s\",\"userId\":\"%s\"%s}\n", batch, user, batch, user, members)
+		documents[string(batch)+"_"+user] = fmt.Appendf(nil, `{"batchId":%q,"userId":%q%s}`, batch, user, members)
 	}
 	want := make(map[issue.LearnerID]bool)
 	for n := range learners {
@@ -74,9 +44,9 @@ func TestRealEngine(t *testing.T) {
 	add("w-number", `,"active":true,"status":2,"completedOn":1566368430000`)
 	add("w-holder", `,"active":true,"status":2,"completedOn":"1566368430000","certificates":[{"name":"c","id":"i"}]`)
 	add("w-none", `,"active":true,"status":2,"completedOn":"1566368430000","certificates":[]`)
-	send(t, "POST", url+"/"+index+"/_bulk?refresh=true", bulk.String())
+	engine.Put(t, index, documents)
 
-	client, err := elasticsearch.New(elasticsearch.Config{URL: url, HTTP: sunbirdtest.HTTPClient(t), UserCourses: index, CourseBatch: index})
+	client, err := elasticsearch.New(elasticsearch.Config{URL: engine.URL(), HTTP: sunbirdtest.HTTPClient(t), UserCourses: index, CourseBatch: index})
 	require.NoError(t, err)
 	count, err := client.Count(t.Context(), batch, issue.Filter{}, nil)
 	require.NoError(t, err)
@@ -131,7 +101,7 @@ func TestRealEngine(t *testing.T) {
 	assert.False(t, found)
 	require.NoError(t, client.Ping(t.Context()))
 
-	gone, err := elasticsearch.New(elasticsearch.Config{URL: url, HTTP: sunbirdtest.HTTPClient(t), UserCourses: "ecreds-test-gone", CourseBatch: "ecreds-test-gone"})
+	gone, err := elasticsearch.New(elasticsearch.Config{URL: engine.URL(), HTTP: sunbirdtest.HTTPClient(t), UserCourses: "ecreds-test-gone", CourseBatch: "ecreds-test-gone"})
 	require.NoError(t, err)
 	_, _, err = gone.Batch(t.Context(), batch)
 	require.ErrorIs(t, err, issue.ErrUnavailable)

@@ -143,8 +143,17 @@ CREATE TABLE processes (
     id         TEXT   PRIMARY KEY,
     name       TEXT   NOT NULL,
     capacity   BIGINT NOT NULL, -- events that it works at once
+    allowed    BIGINT NOT NULL, -- of those, what its limiters let through now
+    finished   BIGINT NOT NULL, -- events in the five seconds before seen_at
     started_at BIGINT NOT NULL,
     seen_at    BIGINT NOT NULL
+);
+
+-- Which process does a task that one alone does.
+CREATE TABLE leases (
+    task   TEXT   PRIMARY KEY,
+    holder TEXT   NOT NULL, -- fresh for each start of a process
+    until  BIGINT NOT NULL
 );
 
 -- Index of the dead-letter topic. The index is the truth.
@@ -180,15 +189,22 @@ CREATE TABLE signing_keys (
     PRIMARY KEY (key_id)
 );
 
--- Templates as a job met them: which succeeded once, which are broken.
+-- Templates as a job met them: which made a certificate, which are broken.
 CREATE TABLE templates (
-    job_id       TEXT   NOT NULL,
-    certificate  TEXT   NOT NULL,
-    succeeded_at BIGINT,
-    failures     BIGINT NOT NULL, -- different learners in a row
-    broken_at    BIGINT,
-    probe_at     BIGINT,
+    job_id      TEXT   NOT NULL,
+    certificate TEXT   NOT NULL,
+    proven_at   BIGINT,          -- when it first made a certificate
+    broken_at   BIGINT,
+    probe_at    BIGINT,          -- when one learner is tried; set exactly while it is broken
     PRIMARY KEY (job_id, certificate)
+);
+
+-- Learners for whom a template failed since it last worked.
+CREATE TABLE template_doubts (
+    job_id      TEXT NOT NULL,
+    certificate TEXT NOT NULL,
+    user_id     TEXT NOT NULL,
+    PRIMARY KEY (job_id, certificate, user_id)
 );
 
 CREATE TABLE audit (
@@ -202,9 +218,11 @@ CREATE INDEX audit_at ON audit (at);
 
 -- +goose Down
 DROP TABLE audit;
+DROP TABLE template_doubts;
 DROP TABLE templates;
 DROP TABLE signing_keys;
 DROP TABLE dead_letters;
+DROP TABLE leases;
 DROP TABLE processes;
 DROP TABLE installation;
 DROP TABLE issuance_history;
