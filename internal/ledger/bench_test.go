@@ -24,14 +24,10 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// kinds are the stores that can be had; with the build tag realparts there is
-// PostgreSQL, too.
-var kinds = map[string]kind{"SQLite": sqliteStored{}}
-
 func eachKind(b *testing.B, run func(*testing.B, kind)) {
 	b.Helper()
-	for _, name := range slices.Sorted(maps.Keys(kinds)) {
-		b.Run(name, func(b *testing.B) { run(b, kinds[name]) })
+	for _, name := range slices.Sorted(maps.Keys(kinds())) {
+		b.Run(name, func(b *testing.B) { run(b, kinds()[name]) })
 	}
 }
 
@@ -99,4 +95,28 @@ func benchFanOut(b *testing.B, store kind) {
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "learners/s")
 	b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(b.N), "CPU-µs/learner")
+}
+
+// BenchmarkVoidClaims skips events that are finished, as after a restart; one
+// operation is one claim.
+func BenchmarkVoidClaims(b *testing.B) { eachKind(b, benchVoidClaims) }
+
+func benchVoidClaims(b *testing.B, store kind) {
+	b.Helper()
+	h := house{Ledger: openURL(b, store.place(b)), t: b}
+	h.resolved(aJob("job-1"), many("learner", 1000)...)
+	events := h.take()
+	h.change(`UPDATE issuances SET is_out = 0, state = 'notified'`)
+	var next atomic.Int64
+	b.ResetTimer()
+	atOnce(256, func(int) {
+		for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
+			_, result, err := h.Ledger.Claim(context.Background(), claimOf(events[n%1000], livingOne))
+			if err != nil || result != issue.ClaimVoid {
+				b.Error(result, err)
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "claims/s")
 }

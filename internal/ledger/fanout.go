@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/ecreds/issuer/internal/issue"
@@ -94,12 +95,19 @@ func (t *transaction) addLearners(job issue.Job, page issue.FannedOut) error {
 	return nil
 }
 
-var (
-	insertIssuances = insertInto("issuances",
-		"id, batch_id, user_id, course_id, certificate, completed_on, job_id, updated_at, due_at",
-		"ON CONFLICT DO NOTHING")
-	insertRevisions    = insertInto("revisions", "issuance, revision, cause, old_id, created_at", "")
-	insertJobIssuances = insertInto("job_issuances", "job_id, user_id, issuance", "")
+var insertIssuances = insertInto("issuances",
+	"id, batch_id, user_id, course_id, certificate, completed_on, job_id, updated_at, due_at", "ON CONFLICT DO NOTHING")
+
+// What goes with new issuances is made of them, by one statement for all: $1 and
+// $2 are the first and the last seq, $3 the job, $4 the time.
+const (
+	ofTheNew = ` FROM issuances WHERE seq BETWEEN $1 AND $2 AND job_id = $3 AND updated_at = $4 ON CONFLICT DO NOTHING`
+
+	newRevisions = `INSERT INTO revisions (issuance, revision, cause, old_id, created_at)
+		SELECT seq, 1, CAST($5 AS TEXT), '', CAST($4 AS BIGINT)` + ofTheNew
+	newWanters = `INSERT INTO job_issuances (job_id, user_id, issuance) SELECT job_id, user_id, seq` + ofTheNew
+	newHistory = `INSERT INTO issuance_history (issuance, at, n, revision, state, step, attempts, reason, message)
+		SELECT seq, CAST($4 AS BIGINT), 0, 1, 'queued', '', 0, '', ''` + ofTheNew
 )
 
 // create writes the issuances of a page that are new, and returns the others.
@@ -111,28 +119,43 @@ func (t *transaction) create(job issue.Job, page issue.FannedOut) (known []issue
 		}
 	}
 	created := make(map[issue.IssuanceID]int64, len(rows))
+	first, last := int64(math.MaxInt64), int64(0)
 	err = t.session.create(t.ctx, insertIssuances, rows, func(id string, seq int64) {
 		created[issue.IssuanceID(id)] = seq
+		first, last = min(first, seq), max(last, seq)
 	})
 	if err != nil {
 		return nil, err
 	}
-	var revisions, wants [][]any
+	if len(created) > 0 {
+		t.counts.add(job.ID, standing{state: issue.Queued}, len(created))
+		if err := t.session.run(t.ctx, goWithNew(first, last, job.ID, t.at, page.Cause)); err != nil {
+			return nil, err
+		}
+	}
+	var held []command
 	for _, w := range page.Wanted {
 		seq, ok := created[w.ID]
-		if !ok {
+		switch {
+		case !ok:
 			known = append(known, w)
-			continue
+		case w.HeldID != "":
+			held = append(held, command{
+				text: `UPDATE revisions SET old_id = $2 WHERE issuance = $1 AND revision = 1`, args: []any{seq, w.HeldID},
+			})
 		}
 		delete(created, w.ID) // twice in one page is once
-		revisions = append(revisions, []any{seq, 1, page.Cause, w.HeldID, t.at})
-		wants = append(wants, []any{job.ID, w.Learner, seq})
-		t.note(history{issuance: seq, revision: 1, state: issue.Queued})
-		t.counts.add(job.ID, standing{state: issue.Queued}, +1)
 	}
-	commands := append(t.session.inserting(insertRevisions, revisions),
-		t.session.inserting(insertJobIssuances, wants)...)
-	return known, t.session.run(t.ctx, commands)
+	return known, t.session.run(t.ctx, held)
+}
+
+func goWithNew(first, last int64, job issue.JobID, at int64, cause string) []command {
+	args := []any{first, last, job, at}
+	return []command{
+		{text: newRevisions, args: append(args[:4:4], cause)},
+		{text: newWanters, args: args},
+		{text: newHistory, args: args},
+	}
 }
 
 // found is an issuance as another job, or an earlier page, left it.
@@ -197,6 +220,8 @@ func (t *transaction) attach(job issue.JobID, is found, wanted issue.Wanted) err
 	return t.exec(`UPDATE issuances SET wanted_by = wanted_by + 1 WHERE seq = $1`, is.seq)
 }
 
+const addRevision = `INSERT INTO revisions (issuance, revision, cause, old_id, created_at) VALUES ($1, $2, $3, $4, $5)`
+
 // addNextRevision adds the revision of a re-issue; false = its cause has made
 // one before.
 func (t *transaction) addNextRevision(is found, wanted issue.Wanted, cause string) (bool, error) {
@@ -204,7 +229,7 @@ func (t *transaction) addNextRevision(is found, wanted issue.Wanted, cause strin
 	if err != nil || known {
 		return false, err
 	}
-	if err := t.exec(insertRevisions.oneRow, is.seq, is.last+1, cause, wanted.HeldID, t.at); err != nil {
+	if err := t.exec(addRevision, is.seq, is.last+1, cause, wanted.HeldID, t.at); err != nil {
 		return false, err
 	}
 	return true, t.exec(`UPDATE issuances SET last_revision = $2 WHERE seq = $1`, is.seq, is.last+1)

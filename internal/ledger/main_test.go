@@ -31,12 +31,6 @@ const (
 	theDeparted = "dead"
 )
 
-// sqliteFile opens a new SQLite file.
-func sqliteFile(tb testing.TB) *Ledger {
-	tb.Helper()
-	return openURL(tb, sqliteStored{}.place(tb))
-}
-
 // openURL opens a ledger and closes it with the test.
 func openURL(tb testing.TB, url string) *Ledger {
 	tb.Helper()

@@ -37,16 +37,22 @@ func TestPostgreSQLIsKilled(t *testing.T) {
 		defer mu.Unlock()
 		return len(acknowledged), len(refused)
 	}
-	ctx, stop := context.WithCancel(t.Context())
+	ctx := context.Background() // a write is not given up for the test's sake
+	stopped := make(chan struct{})
 	var writers sync.WaitGroup
 	for w := range 16 {
 		writers.Go(func() {
-			for n := 0; ctx.Err() == nil; n++ {
+			for n := 0; ; n++ {
+				select {
+				case <-stopped:
+					return
+				default:
+				}
 				id := issue.JobID(fmt.Sprintf("job-%d-%d", w, n))
 				job := aJob(id)
-				_, err := h.CreateJob(context.Background(), job, "", "")
+				_, err := h.CreateJob(ctx, job, "", "")
 				if err == nil {
-					err = h.AddPage(context.Background(), job, pageOf(job, issue.LearnerID(id)))
+					err = h.AddPage(ctx, job, pageOf(job, issue.LearnerID(id)))
 				}
 				mu.Lock()
 				if err == nil {
@@ -69,7 +75,7 @@ func TestPostgreSQLIsKilled(t *testing.T) {
 	}
 	before, _ := count()
 	require.Eventually(t, func() bool { n, _ := count(); return n > before+200 }, time.Minute, time.Millisecond, "it goes on")
-	stop()
+	close(stopped)
 	writers.Wait()
 	for _, err := range refused {
 		require.ErrorIs(t, err, issue.ErrUnavailable)
@@ -88,7 +94,7 @@ func TestPostgreSQLRefusals(t *testing.T) {
 	t.Parallel()
 	folder, err := os.MkdirTemp("", "ecreds-hba-") //nolint:usetesting // the server's user must be able to enter it
 	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(folder) })
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
 	require.NoError(t, os.Chmod(folder, 0o755))
 	rules := filepath.Join(folder, "hba")
 	require.NoError(t, os.WriteFile(rules, []byte("local all postgres trust\nlocal all all scram-sha-256\n"), 0o644))

@@ -8,7 +8,10 @@ import (
 	"github.com/ecreds/issuer/internal/parts"
 )
 
-func init() { kinds["PostgreSQL"] = postgresStored{} }
+// kinds are the stores that can be had.
+func kinds() map[string]kind {
+	return map[string]kind{"PostgreSQL": postgresStored{}, "SQLite": sqliteStored{}}
+}
 
 func TestPostgreSQL(t *testing.T) {
 	t.Parallel()

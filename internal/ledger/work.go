@@ -47,7 +47,10 @@ func (l *Ledger) Claim(ctx context.Context, c issue.Claim) (issue.Issuance, issu
 // that waits for a lock has seen the other rows as they were before.
 func (c *claiming) look() []command {
 	c.result = issue.ClaimNone
-	lock := command{text: `SELECT seq FROM issuances WHERE id = $1 FOR UPDATE`, args: []any{c.Issuance}, onlyLocks: true}
+	lock := command{
+		text: `SELECT seq FROM issuances WHERE id = $1 AND is_out = 1 AND dispatch = $2 FOR UPDATE`,
+		args: []any{c.Issuance, c.Number}, onlyLocks: true,
+	}
 	return []command{lock, c.read()}
 }
 
@@ -101,12 +104,14 @@ func (c *claiming) take(t *transaction) command {
 func (c *claiming) replaces() []command {
 	return []command{
 		{text: fixOldID, args: []any{c.issuance.Row, c.issuance.Revision}},
-		{text: `SELECT old_id FROM revisions WHERE issuance = $1 AND revision = $2`,
+		{
+			text: `SELECT old_id FROM revisions WHERE issuance = $1 AND revision = $2`,
 			args: []any{c.issuance.Row, c.issuance.Revision},
 			each: func(r row) error {
 				c.issuance.OldID = r.text()
 				return nil
-			}},
+			},
+		},
 	}
 }
 

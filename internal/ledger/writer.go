@@ -57,7 +57,7 @@ func startWriter(ctx context.Context, store store, claimLapse time.Duration, sha
 		queue: make(chan *write, groupSize), quit: make(chan struct{}), stopped: make(chan struct{}),
 		tx: transaction{claimLapse: claimLapse, shard: shard},
 	}
-	go w.loop()
+	go w.loop() //nolint:contextcheck // a group belongs to many callers
 	return w, nil
 }
 
