@@ -326,25 +326,6 @@ func TestT30TopicMeasuresBatches(t *testing.T) {
 	}
 }
 
-// TestT19TopicMadeAnewUnderARealReader deletes the topic of a running member.
-func TestT19TopicMadeAnewUnderARealReader(t *testing.T) {
-	t.Parallel()
-	s := newRealSite(t, 1)
-	conn := s.connect(t)
-	s.fill(t, conn, 0, 10, ownKey)
-	j := newJournal()
-	m := s.join(t, conn, Config{Handle: j.handler("m", atOnce)})
-	s.requireCommitted(t, conn, 0, 10)
-	response, err := conn.client.DeleteTopics(t.Context(), &kafka.DeleteTopicsRequest{Topics: []string{s.topic}})
-	require.NoError(t, err)
-	require.NoError(t, response.Errors[s.topic])
-	s.createTopic(t, kafka.TopicConfig{NumPartitions: 1, ReplicationFactor: 1})
-	s.fill(t, s.connect(t), 0, 4, ownKey)
-	require.Eventually(t, func() bool { return j.begunAt(0, 3) == 2 }, patience, glimpse, "the new records are worked")
-	s.requireCommitted(t, conn, 0, 4)
-	requireLoud(t, m, 10, 0)
-}
-
 // TestT20HolesOfARealLogAreNoLoss works a compacted log from its beginning.
 func TestT20HolesOfARealLogAreNoLoss(t *testing.T) {
 	t.Parallel()
