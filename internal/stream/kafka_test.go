@@ -230,12 +230,18 @@ func leaderAndCoordinatorMove(t *testing.T, cluster *parts.Cluster, s *site) {
 		victim.Restart(t)
 		j.requireProgress(t)
 	}
-	t.Logf("joins were refused: %q; longest gap between two completions %v", m.refusals(), j.gap)
+	t.Logf("joins were refused: %q; longest gap between two completions %v", m.refusals(), j.longestGap())
 	s.requireAllWorked(t, conn, j, load.stop(t))
 	require.Len(t, s.members(t, conn), 1, "no phantom")
 	m.requireAssigned(t, 3)
 	j.requireCommitsRight(t)
 	require.Zero(t, m.lossesSeen())
+}
+
+func (j *journal) longestGap() time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.gap
 }
 
 // leader asks who leads partition 0; 0 = nobody, or nobody says so.
