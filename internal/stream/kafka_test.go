@@ -238,12 +238,6 @@ func leaderAndCoordinatorMove(t *testing.T, cluster *parts.Cluster, s *site) {
 	require.Zero(t, m.lossesSeen())
 }
 
-func (j *journal) longestGap() time.Duration {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.gap
-}
-
 // leader asks who leads partition 0; 0 = nobody, or nobody says so.
 func (s *site) leader(tb testing.TB) int {
 	tb.Helper()
