@@ -182,6 +182,7 @@ type WorkerConfig struct {
 	Registrar  Registrar
 	Notifier   Notifier
 	Enrolments LearnerEnrolments
+	Places     Places // nil = every step has a place
 
 	Process       string                 // id of this start of this process
 	StepAttempts  int                    // calls of a step in one go
@@ -203,6 +204,9 @@ type Worker struct {
 
 // NewWorker makes a worker.
 func NewWorker(config WorkerConfig) *Worker {
+	if config.Places == nil {
+		config.Places = PlacesFunc(unlimited)
+	}
 	return &Worker{WorkerConfig: config, steps: wayOfACertificate()}
 }
 
