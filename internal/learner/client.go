@@ -25,6 +25,7 @@ type Config struct {
 	URL     string        // base, such as http://learner-service:9000
 	Timeout time.Duration // of one call; 0 = [DefaultTimeout]
 	HTTP    *http.Client  // shared by the edges
+	Gate    *sunbird.Gate // before the service, for all its clients; nil = none
 }
 
 // Client calls the learner service.
@@ -36,7 +37,7 @@ func New(c Config) (*Client, error) {
 		c.Timeout = DefaultTimeout
 	}
 	client, err := sunbird.NewClient(sunbird.Config{
-		Service: "learner-service", URL: c.URL, Timeout: c.Timeout, HTTP: c.HTTP,
+		Service: "learner-service", URL: c.URL, Timeout: c.Timeout, HTTP: c.HTTP, Gate: c.Gate,
 	})
 	if err != nil {
 		return nil, err

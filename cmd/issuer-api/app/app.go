@@ -82,13 +82,26 @@ func (a *App) connect() (err error) {
 		return err
 	}
 	client := sunbird.NewHTTPClient(callsAtOnce)
-	courses, err := content.New(content.Config{URL: a.config.ContentServiceURL, HTTP: client})
+	metrics := sunbird.NewMetrics(a.registry)
+	courses, err := content.New(content.Config{
+		URL: a.config.ContentServiceURL, HTTP: client, Gate: gate(metrics, sunbird.Content, "content-service"),
+	})
 	if err != nil {
 		return err
 	}
 	a.courses = content.NewCached(courses, templateLife)
-	a.enrolments, err = elasticsearch.New(elasticsearch.Config{URL: a.config.ElasticsearchURL, HTTP: client})
+	a.enrolments, err = elasticsearch.New(elasticsearch.Config{
+		URL: a.config.ElasticsearchURL, HTTP: client, Gate: gate(metrics, sunbird.Enrolment, "elasticsearch"),
+	})
 	return err
+}
+
+// gate makes the gate before a service. It tries in spite of an open breaker: a
+// person's call must not be refused when the service has just come back.
+func gate(metrics *sunbird.Metrics, downstream sunbird.Downstream, service string) *sunbird.Gate {
+	return sunbird.NewGate(sunbird.GateConfig{
+		Downstream: downstream, Service: service, Concurrency: callsAtOnce, Insistent: true, Metrics: metrics,
+	})
 }
 
 func (a *App) assemble() {
