@@ -94,6 +94,7 @@ func TestAnOutageIsNotAFailure(t *testing.T) {
 			require.Empty(t, finished.FailedBy)
 			h.requireOneCertificateEach(learners)
 			require.Empty(t, h.records(deadLetterTopic, 0))
+			require.Contains(t, h.log.String(), `"msg":"paused","cause":"`+test.downstream+`"`, "nothing is fetched to be held")
 		})
 	}
 }
@@ -114,6 +115,7 @@ func TestCertificatesGoOnWithoutTheNotifier(t *testing.T) {
 	require.Equal(t, learners, finished.Counts["notified"])
 	require.Empty(t, finished.FailedBy)
 	require.Len(t, h.platform.Outbox(), learners, "everybody is told, once")
+	require.NotContains(t, h.log.String(), `"msg":"paused"`)
 	h.requireOneCertificateEach(learners)
 }
 

@@ -24,7 +24,7 @@ type run struct {
 	change    Checkpoint // what the next write will say
 	panics    int
 
-	oldIDs      []string // certificates that may not be replaced
+	refused     []string // certificates that may not be replaced
 	called      bool     // the last try got as far as its call
 	spentBefore int      // attempts of the step before this go
 }
@@ -115,14 +115,14 @@ func (r *run) perform(ctx context.Context, s step) error {
 func (r *run) try(ctx context.Context, s step, waits *jitter) error {
 	r.called = false
 	if err := r.survive(func() error { return r.lookUp(ctx) }); err != nil {
-		return r.refused(ctx, s, err)
+		return r.uncalled(ctx, s, err)
 	}
 	if s.needless != nil && s.needless(r) {
 		return nil
 	}
 	ctx, done, err := r.Places.Take(ctx, s.name)
 	if err != nil {
-		return r.refused(ctx, s, err)
+		return r.uncalled(ctx, s, err)
 	}
 	defer done()
 	deadline := waits.begin().Add(r.CallTimeout[s.name])
@@ -137,8 +137,8 @@ func (r *run) try(ctx context.Context, s step, waits *jitter) error {
 	return r.tried(s, time.Since(begun), err)
 }
 
-// refused takes note of a try that ended before its call.
-func (r *run) refused(ctx context.Context, s step, err error) error {
+// uncalled takes note of a try that ended before its call.
+func (r *run) uncalled(ctx context.Context, s step, err error) error {
 	if _, waiting := unplaced(err); waiting || ctx.Err() != nil {
 		return err // nothing was tried
 	}

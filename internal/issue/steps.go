@@ -95,10 +95,10 @@ func (r *run) replaceAnother(ctx context.Context, refused *Failure) error {
 		return err
 	}
 	next := ""
-	if held, ok := enrolment.held(r.issuance.Certificate); ok && !slices.Contains(r.oldIDs, held.ID) && held.ID != r.issuance.OldID {
+	if held, ok := enrolment.held(r.issuance.Certificate); ok && !slices.Contains(r.refused, held.ID) && held.ID != r.issuance.OldID {
 		next = held.ID
 	}
-	r.oldIDs = append(r.oldIDs, r.issuance.OldID)
+	r.refused = append(r.refused, r.issuance.OldID)
 	r.issuance.OldID, r.change.OldID = next, &next
 	again := *refused
 	again.Verdict = Transient

@@ -47,9 +47,8 @@ func (g gates) Take(ctx context.Context, step issue.Step) (context.Context, func
 	}
 }
 
-// allowed is how many events at once get through the steps that every
-// certificate needs.
-func (g gates) allowed() int { return min(g.cert.Limit(), g.learner.Limit()) }
+// allowed is how many calls of steps all gates let through now.
+func (g gates) allowed() int { return g.cert.Limit() + g.learner.Limit() + g.notify.Limit() }
 
 // serviceChanged tells that a service has gone away, or has come back. Without a
 // needed one nothing is fetched but a probe now and then.
