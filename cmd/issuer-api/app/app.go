@@ -21,6 +21,7 @@ import (
 	"github.com/ecreds/issuer/internal/events"
 	"github.com/ecreds/issuer/internal/httpapi"
 	"github.com/ecreds/issuer/internal/issue"
+	"github.com/ecreds/issuer/internal/learner"
 	"github.com/ecreds/issuer/internal/ledger"
 	"github.com/ecreds/issuer/internal/program"
 	"github.com/ecreds/issuer/internal/stream"
@@ -46,6 +47,7 @@ type App struct {
 	ledger     *ledger.Ledger
 	courses    issue.Courses
 	enrolments *elasticsearch.Client
+	validator  issue.Validator // nil = no learner service is set up
 	fanOut     *issue.FanOut
 	dispatcher *issue.Dispatcher
 	lease      *issue.Lease
@@ -90,6 +92,14 @@ func (a *App) connect() (err error) {
 		return err
 	}
 	a.courses = content.NewCached(courses, templateLife)
+	if a.config.LearnerServiceURL != "" {
+		a.validator, err = learner.New(learner.Config{
+			URL: a.config.LearnerServiceURL, HTTP: client, Gate: gate(metrics, sunbird.Learner, "learner-service"),
+		})
+		if err != nil {
+			return err
+		}
+	}
 	a.enrolments, err = elasticsearch.New(elasticsearch.Config{
 		URL: a.config.ElasticsearchURL, HTTP: client, Gate: gate(metrics, sunbird.Enrolment, "elasticsearch"),
 	})
@@ -173,6 +183,10 @@ func (a *App) handler() http.Handler {
 		Accepter: &issue.Accepter{
 			Batches: a.enrolments, Courses: a.courses, Counter: a.enrolments, Jobs: a.ledger,
 			Accepted: a.fanOut.Wake, Now: time.Now,
+		},
+		Reconciler: &issue.Reconciler{
+			Batches: a.enrolments, Courses: a.courses, Enrolments: a.enrolments, Store: a.ledger, Validator: a.validator,
+			Queued: a.dispatcher.Wake,
 		},
 		Jobs: a.ledger,
 		Checks: []httpapi.Check{
