@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ecreds/issuer/internal/simulator"
+	"github.com/ecreds/issuer/internal/sunbird/sunbirdtest"
 )
 
 const (
@@ -56,7 +58,7 @@ func BenchmarkChain(b *testing.B) {
 	const learners, concurrency, latency = 20_000, 256, 50 * time.Millisecond
 	for b.Loop() {
 		h := newHouse(b, benchData(learners))
-		certificates, learnerService := newDownstream(b, latency), newDownstream(b, latency)
+		certificates, learnerService := leanPlatform(b, latency), leanPlatform(b, latency)
 		a := h.startProcess(builtProgram(b, "issuer-api"), append(h.settings(), "PUBLISH_AHEAD=0")...)
 		id := a.issue(handbookBody(benchBatch, benchCourse)).JobID
 		awaitPublished(b, &a.client, learners)
@@ -71,6 +73,13 @@ func BenchmarkChain(b *testing.B) {
 		w.stop()
 		a.stop()
 	}
+}
+
+func leanPlatform(b *testing.B, latency time.Duration) *httptest.Server {
+	b.Helper()
+	server := httptest.NewServer(&sunbirdtest.Platform{Latency: latency})
+	b.Cleanup(server.Close)
+	return server
 }
 
 // steadyRate measures between a tenth and nine tenths of a job, where all

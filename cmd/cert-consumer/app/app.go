@@ -89,7 +89,7 @@ func New(ctx context.Context, config Config, logTo io.Writer) (*App, error) {
 func (a *App) assemble() error {
 	process := issue.Process{ID: uuid.NewString(), Name: processName(), Capacity: a.config.Concurrency}
 	gates := a.gates()
-	worker, err := a.worker(process.ID, gates)
+	worker, err := a.worker(process.ID, gates, a.ledger)
 	if err != nil {
 		return err
 	}
@@ -97,6 +97,15 @@ func (a *App) assemble() error {
 		Store: a.ledger, Process: process, Every: a.config.ClaimLapse / 3, Allowed: gates.allowed,
 		Rested: worker.Rested, Log: a.log,
 	}
+	a.consumeBy(worker)
+	a.readiness = &program.Readiness{Probe: func(ctx context.Context) error {
+		return errors.Join(a.ledger.Ping(ctx), a.kafka.Ping(ctx))
+	}}
+	return nil
+}
+
+// consumeBy prepares the consumer, whose events a worker works.
+func (a *App) consumeBy(worker *issue.Worker) {
 	a.deadLetters = stream.NewPublisher(a.kafka, a.config.DeadLetterTopic())
 	a.consumer = stream.NewConsumer(a.kafka, stream.Config{
 		Topic: a.config.RequestTopic(), Group: a.config.ConsumerGroup(), Concurrency: a.config.Concurrency,
@@ -105,14 +114,10 @@ func (a *App) assemble() error {
 		Handle:  handler{worker: worker, deadLetters: a.deadLetters}.handle,
 		Metrics: stream.NewMetrics(a.registry), Log: a.log,
 	})
-	a.readiness = &program.Readiness{Probe: func(ctx context.Context) error {
-		return errors.Join(a.ledger.Ping(ctx), a.kafka.Ping(ctx))
-	}}
-	return nil
 }
 
 // worker connects the core with the services that it calls.
-func (a *App) worker(process string, gates gates) (*issue.Worker, error) {
+func (a *App) worker(process string, gates gates, store issue.WorkStore) (*issue.Worker, error) {
 	client := sunbird.NewHTTPClient(a.config.Concurrency + lookupsAtOnce)
 	courses, err := content.New(content.Config{URL: a.config.ContentServiceURL, HTTP: client, Gate: gates.content})
 	if err != nil {
@@ -147,7 +152,7 @@ func (a *App) worker(process string, gates gates) (*issue.Worker, error) {
 	}
 	a.recipients = learner.NewRecipients(learners)
 	return issue.NewWorker(issue.WorkerConfig{
-		Store: a.ledger, Courses: content.NewCached(courses, templateLife), Recipients: a.recipients,
+		Store: store, Courses: content.NewCached(courses, templateLife), Recipients: a.recipients,
 		Generator: certificates, Registrar: learners, Notifier: notifier, Enrolments: enrolments,
 		Places:  gates,
 		Process: process, StepAttempts: a.config.StepAttempts, RetryDelays: a.config.RetryDelays,

@@ -1,4 +1,4 @@
-package e2e
+package sunbirdtest
 
 import (
 	"bytes"
@@ -6,44 +6,44 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync/atomic"
-	"testing"
 	"time"
 )
 
-// downstream answers generate, certs/add and notification after a latency, and
-// looks users up at once; it does nothing else. The simulated platform checks, signs and remembers, which
-// on the same two cores would take a good part of what is to be measured.
-type downstream struct {
-	*httptest.Server
-	latency time.Duration
+// Platform answers for a course, a user search, generate, certs/add and
+// notification, the last three after a latency; it does nothing else. It is for
+// benchmarks: the simulated platform checks, signs and remembers, which on the
+// same processors would take a good part of what is to be measured.
+type Platform struct {
+	Latency time.Duration
 	served  atomic.Int64
 }
 
-func newDownstream(tb testing.TB, latency time.Duration) *downstream {
-	tb.Helper()
-	d := &downstream{latency: latency}
-	d.Server = httptest.NewServer(d)
-	tb.Cleanup(d.Close)
-	return d
-}
+// course is what the platform knows of every course: one template that notifies.
+const course = `{"responseCode":"OK","result":{"content":{"name":"Figures","certTemplate":[{"name":"Figures",` +
+	`"htmlTemplate":"https://files.example/t.zip","issuer":{"name":"Council","url":"https://council.example"},"signatoryList":[],` +
+	`"notifyTemplate":{"subject":"Completion certificate","emailTemplateType":"defaultCertTemp"}}]}}}`
 
 // assertion stands for a signed certificate of ordinary size.
 var assertion = `{"type":["Assertion"],"evidence":"` + strings.Repeat("x", 1800) + `"}`
 
-func (d *downstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP implements [http.Handler].
+func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if strings.HasSuffix(r.URL.Path, "/search") {
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/search"):
 		_, _ = w.Write(found(body))
 		return
+	case strings.HasPrefix(r.URL.Path, "/content/"):
+		_, _ = io.WriteString(w, course)
+		return
 	}
-	<-time.After(d.latency)
+	<-time.After(p.Latency)
 	if !strings.HasSuffix(r.URL.Path, "/certs/generate") {
 		_, _ = io.WriteString(w, `{"responseCode":"OK","result":{"response":"SUCCESS"}}`)
 		return
@@ -51,7 +51,7 @@ func (d *downstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, id, _ := bytes.Cut(body, []byte(`"recipientId":"`))
 	id, _, _ = bytes.Cut(id, []byte(`"`))
 	_, _ = fmt.Fprintf(w, `{"responseCode":"OK","result":{"response":[{"id":"cert-%d","accessCode":"A1B2C3","recipientId":%q,`+
-		`"pdfUrl":"o/b/c.pdf","jsonUrl":"o/b/c.json","jsonData":%s}]}}`, d.served.Add(1), id, assertion)
+		`"pdfUrl":"o/b/c.pdf","jsonUrl":"o/b/c.json","jsonData":%s}]}}`, p.served.Add(1), id, assertion)
 }
 
 // found answers a user search: everybody is known.
