@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,6 +30,7 @@ import (
 	"github.com/ecreds/issuer/internal/ledger"
 	"github.com/ecreds/issuer/internal/program"
 	"github.com/ecreds/issuer/internal/stream"
+	"github.com/ecreds/issuer/internal/sunbird"
 	"github.com/ecreds/issuer/internal/sunbird/sunbirdtest"
 )
 
@@ -120,7 +122,7 @@ func BenchmarkIssuing(b *testing.B) {
 		if i.onDisk {
 			store = "SQLite"
 		}
-		b.Run(fmt.Sprintf("%d×3×%v/%dpartitions/%s", i.concurrency, i.latency, i.partitions, store), i.run)
+		b.Run(fmt.Sprintf("%d×3×%v/partitions=%d/%s", i.concurrency, i.latency, i.partitions, store), i.run)
 	}
 	b.Run("plain/3×50ms", issuing{partitions: 1, events: 40, latency: fast}.plain)
 }
@@ -141,6 +143,7 @@ func (i issuing) config(s surroundings, folder string) Config {
 }
 
 func (i issuing) run(b *testing.B) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as main has it
 	s := startSurroundings(b, i.partitions, i.latency)
 	config := i.config(s, b.TempDir())
 	a := &App{config: config, log: zap.NewNop(), registry: prometheus.NewRegistry()}
@@ -233,6 +236,8 @@ func (i issuing) plain(b *testing.B) {
 		Brokers: s.Brokers, Topic: a.config.RequestTopic(), GroupID: a.config.ConsumerGroup(), MaxWait: time.Second,
 	})
 	defer reader.Close()
+	client := sunbird.NewHTTPClient(1)
+	defer client.CloseIdleConnections()
 	var begun time.Time
 	var before time.Duration
 	for n := range i.events {
@@ -242,7 +247,7 @@ func (i issuing) plain(b *testing.B) {
 			begun, before = time.Now(), cpuTime(b)
 		}
 		for _, path := range []string{"/v1/certs/generate", "/private/user/v1/certs/add", "/v1/notification/email"} {
-			post(b, s.URL+path)
+			post(b, client, s.URL+path)
 		}
 		require.NoError(b, reader.CommitMessages(b.Context(), message))
 	}
@@ -252,11 +257,11 @@ func (i issuing) plain(b *testing.B) {
 	b.ReportMetric(float64((cpuTime(b)-before).Microseconds())/float64(i.events), "cpu-µs/event")
 }
 
-func post(b *testing.B, url string) {
+func post(b *testing.B, client *http.Client, url string) {
 	b.Helper()
 	request, err := http.NewRequestWithContext(b.Context(), http.MethodPost, url, strings.NewReader(`{"request":{}}`))
 	require.NoError(b, err)
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	require.NoError(b, err)
 	_, err = io.Copy(io.Discard, response.Body)
 	require.NoError(b, err)
