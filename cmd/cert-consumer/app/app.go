@@ -141,7 +141,7 @@ func (a *App) worker(process string) (*issue.Worker, error) {
 		return nil, err
 	}
 	a.recipients = learner.NewRecipients(learners)
-	return issue.NewWorker(issue.WorkerConfig{
+	return issue.NewWorker(mortalWorker(issue.WorkerConfig{
 		Store: a.ledger, Courses: content.NewCached(courses, templateLife), Recipients: a.recipients,
 		Generator: certificates, Registrar: learners, Notifier: notifier, Enrolments: enrolments,
 		Process: process, StepAttempts: a.config.StepAttempts, RetryDelays: a.config.RetryDelays,
@@ -150,7 +150,7 @@ func (a *App) worker(process string) (*issue.Worker, error) {
 		},
 		CrashLimit: a.config.CrashLimit, ResendInDoubt: a.config.NotifyInDoubt == "resend", Zone: zone,
 		Metrics: issue.NewWorkMetrics(a.registry), Log: a.log,
-	}), nil
+	})), nil
 }
 
 func processName() string {
