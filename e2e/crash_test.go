@@ -1,0 +1,87 @@
+//go:build realparts
+
+package e2e
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	// shortKills are the deaths of `make test`; `make crash` sets KILLS.
+	shortKills = 20
+	// momentsOfARound and the points of one are few enough that a failure can be
+	// told from what came before it.
+	momentsOfARound        = 6
+	consumerPointsOfARound = 6
+	apiPointsOfARound      = 3
+	learnersOfAMoment      = 60 // so that each death has somebody to interrupt
+	learnersOfPoints       = 100
+)
+
+// number reads a setting of the tests.
+func number(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	require.NoError(t, err, "%s", name)
+	return n
+}
+
+// TestCrash lets every part die: at every named point, and at moments that
+// chance chooses. Whatever dies, every learner ends with one certificate for
+// each revision, and no more calls are repeated than events were in flight.
+// SEED repeats the choices; not the moments to the microsecond, which are the
+// machine's.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	seed := number(t, "SEED", int(time.Now().UnixNano()%1_000_000))
+	kills := number(t, "KILLS", shortKills)
+	t.Logf("SEED=%d KILLS=%d", seed, kills)
+	h := newCrashHouse(t, rand.New(rand.NewPCG(uint64(seed), 0)), nil, 1, 1)
+	sum := h.crash(kills)
+	report(t, map[string]toll{"SQLite": sum}, []string{"SQLite"})
+}
+
+// crash lets rounds follow one another until so many parts have died, and looks
+// at what must be true after each.
+func (h *crashHouse) crash(kills int) (sum toll) {
+	h.tb.Helper()
+	var api, consumer []string
+	for h.kills() < kills {
+		if sum.Rounds%2 == 0 {
+			if len(consumer) == 0 {
+				api, consumer = h.pointsOf()
+			}
+			some, more := min(apiPointsOfARound, len(api)), min(consumerPointsOfARound, len(consumer))
+			h.points(api[:some], consumer[:more])
+			api, consumer = api[some:], consumer[more:]
+		} else {
+			deaths := min(momentsOfARound, kills-h.kills())
+			h.moments(deaths, deaths*learnersOfAMoment)
+		}
+		t, _ := h.settle(roundPatience)
+		sum = sum.plus(t)
+		sum.Rounds++
+		h.tb.Logf("after round %d: %+v", sum.Rounds, h.sum(sum))
+	}
+	t, all := h.settle(lastPatience)
+	require.True(h.tb, all, "not everything came to its end")
+	return h.sum(sum.plus(t))
+}
+
+// sum adds what is counted for the house as a whole.
+func (h *crashHouse) sum(t toll) toll {
+	h.tb.Helper()
+	t.Kills, t.InFlight = h.kills(), h.inFlight()
+	require.LessOrEqual(h.tb, t.Generates, t.InFlight, "more calls were repeated than events were in flight")
+	return t
+}
