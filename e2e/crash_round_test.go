@@ -79,10 +79,16 @@ func (h *crashHouse) killDatabase() {
 	h.database.Restart(h.tb)
 }
 
-// points lets both programs die at points, one start after another, while there
-// is work of every kind.
+// points lets an API and a consumer die at points, one start after another,
+// while there is work of every kind. Other replicas of the API rest meanwhile:
+// they would take over what it is to die of.
 func (h *crashHouse) points(api, consumer []string) {
 	h.tb.Helper()
+	for _, other := range h.apis[1:] {
+		other.disarm()
+		other.idle = true
+		defer func() { other.idle = false }()
+	}
 	h.issueNew(learnersOfPoints)
 	h.apis[0].arm(h.numbered(api))
 	h.consumers[0].arm(h.numbered(consumer))

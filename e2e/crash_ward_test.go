@@ -20,6 +20,7 @@ type ward struct {
 	settings []string
 	points   []string // where its next starts are to die: "before claim:3"
 	armed    string   // where this start is to die; "" = nowhere
+	idle     bool     // it is not to run
 	running  *process // nil = it has not come up yet
 	deaths   int
 }
@@ -28,10 +29,10 @@ type ward struct {
 // cannot start, because a part is away, is tried again when it is tended next.
 func (w *ward) tend() bool {
 	w.h.tb.Helper()
-	if w.running != nil && !w.dead() {
+	if w.idle || w.running != nil && !w.dead() {
 		return true
 	}
-	if w.running == nil && len(w.points) > 0 {
+	if len(w.points) > 0 {
 		w.armed, w.points = w.points[0], w.points[1:]
 	}
 	settings := w.settings
