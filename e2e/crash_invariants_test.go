@@ -44,20 +44,36 @@ type served struct {
 func (h *crashHouse) settle(patience time.Duration) (t toll, all bool) {
 	h.tb.Helper()
 	h.calm()
+	var done []*crashBatch
 	all = h.wait(func() bool {
-		return !slices.ContainsFunc(h.batches, func(b *crashBatch) bool { return !b.taken && !h.done(b) })
+		var left bool
+		done, left = h.untaken()
+		return !left
 	}, look, patience)
-	seen := h.seen()
-	for _, b := range h.batches {
-		if !b.taken && h.done(b) {
-			t = t.plus(h.takeBatch(b, seen))
-			b.taken = true
-		}
+	seen := h.seen() // after they were done
+	for _, b := range done {
+		t = t.plus(h.takeBatch(b, seen))
+		b.taken = true
 	}
 	require.Zero(h.tb, t.Lost, "lost")
 	require.Zero(h.tb, t.Doubled, "doubled")
 	require.False(h.tb, h.tb.Failed())
 	return t, all
+}
+
+// untaken lists the batches that are done and were not looked at yet, and says
+// whether others are left.
+func (h *crashHouse) untaken() (done []*crashBatch, left bool) {
+	for _, b := range h.batches {
+		switch {
+		case b.taken:
+		case h.done(b):
+			done = append(done, b)
+		default:
+			left = true
+		}
+	}
+	return done, left
 }
 
 // takeBatch compares the batch's learners, as the ledger has them, with what

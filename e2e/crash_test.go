@@ -36,6 +36,15 @@ func number(t *testing.T, name string, otherwise int) int {
 	return n
 }
 
+// crashSettings are the seed and the deaths that are wanted.
+func crashSettings(t *testing.T) (seed uint64, kills int) {
+	t.Helper()
+	seed = uint64(number(t, "SEED", int(time.Now().UnixNano()%1_000_000)))
+	kills = number(t, "KILLS", shortKills)
+	t.Logf("SEED=%d KILLS=%d", seed, kills)
+	return seed, kills
+}
+
 // TestCrash lets every part die: at every named point, and at moments that
 // chance chooses. Whatever dies, every learner ends with one certificate for
 // each revision, and no more calls are repeated than events were in flight.
@@ -43,10 +52,8 @@ func number(t *testing.T, name string, otherwise int) int {
 // machine's.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	seed := number(t, "SEED", int(time.Now().UnixNano()%1_000_000))
-	kills := number(t, "KILLS", shortKills)
-	t.Logf("SEED=%d KILLS=%d", seed, kills)
-	h := newCrashHouse(t, rand.New(rand.NewPCG(uint64(seed), 0)), nil, 1, 1)
+	seed, kills := crashSettings(t)
+	h := newCrashHouse(t, rand.New(rand.NewPCG(seed, 0)), nil, 1, 1)
 	report(t, h.crash(kills))
 }
 
