@@ -3,6 +3,8 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -22,10 +24,22 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
+func eachKind(b *testing.B, run func(*testing.B, kind)) {
+	b.Helper()
+	for _, name := range slices.Sorted(maps.Keys(kinds())) {
+		b.Run(name, func(b *testing.B) { run(b, kinds()[name]) })
+	}
+}
+
 // BenchmarkCheckpoints is what the ledger does for one certificate (claim, three
 // checkpoints, rest) with as many at once as one consumer works.
 func BenchmarkCheckpoints(b *testing.B) {
-	h := house{sqliteFile(b), b}
+	eachKind(b, benchCheckpoints)
+}
+
+func benchCheckpoints(b *testing.B, store kind) {
+	b.Helper()
+	h := house{Ledger: openURL(b, store.place(b)), t: b}
 	require.NoError(b, h.Alive(context.Background(), issue.Process{ID: livingOne}))
 	h.resolved(aJob("job-1"), many("learner", b.N)...)
 	events := make(chan issue.Event, b.N)
@@ -58,12 +72,18 @@ func BenchmarkCheckpoints(b *testing.B) {
 // BenchmarkFanOut writes pages as the fan-out does; one operation is one
 // learner.
 func BenchmarkFanOut(b *testing.B) {
+	eachKind(b, benchFanOut)
+}
+
+func benchFanOut(b *testing.B, store kind) {
+	b.Helper()
 	const size = 500
-	h := house{sqliteFile(b), b}
+	h := house{Ledger: openURL(b, store.place(b)), t: b}
 	job := aJob("job-1")
 	_, err := h.CreateJob(context.Background(), job, "", "")
 	require.NoError(b, err)
 	learners := many("learner", b.N)
+	before := cpu(b)
 	b.ReportAllocs()
 	b.ResetTimer()
 	for from := 0; from < b.N; from += size {
@@ -74,4 +94,29 @@ func BenchmarkFanOut(b *testing.B) {
 	}
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "learners/s")
+	b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(b.N), "CPU-µs/learner")
+}
+
+// BenchmarkVoidClaims skips events that are finished, as after a restart; one
+// operation is one claim.
+func BenchmarkVoidClaims(b *testing.B) { eachKind(b, benchVoidClaims) }
+
+func benchVoidClaims(b *testing.B, store kind) {
+	b.Helper()
+	h := house{Ledger: openURL(b, store.place(b)), t: b}
+	h.resolved(aJob("job-1"), many("learner", 1000)...)
+	events := h.take()
+	h.change(`UPDATE issuances SET is_out = 0, state = 'notified'`)
+	var next atomic.Int64
+	b.ResetTimer()
+	atOnce(256, func(int) {
+		for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
+			_, result, err := h.Ledger.Claim(context.Background(), claimOf(events[n%1000], livingOne))
+			if err != nil || result != issue.ClaimVoid {
+				b.Error(result, err)
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "claims/s")
 }

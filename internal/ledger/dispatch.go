@@ -18,7 +18,7 @@ const jobsWithDue = `WITH RECURSIVE waiting (job_id) AS (
 		SELECT (SELECT MIN(i.job_id) FROM issuances i WHERE i.due_at IS NOT NULL AND i.job_id > waiting.job_id)
 		FROM waiting WHERE waiting.job_id IS NOT NULL)
 	SELECT j.id, j.trace_parent, (SELECT COUNT(*) FROM issuances o WHERE o.job_id = j.id AND o.is_out = 1),
-		EXISTS (SELECT 1 FROM templates b WHERE b.job_id = j.id AND b.broken_at IS NOT NULL)
+		(SELECT COUNT(*) FROM templates b WHERE b.job_id = j.id AND b.broken_at IS NOT NULL)
 	FROM waiting w JOIN jobs j ON j.id = w.job_id WHERE j.state = 'running' ORDER BY j.created_at, j.id`
 
 // The issuances that are taken, most of the time: those of a job without broken
@@ -30,9 +30,11 @@ const (
 		OR certificate NOT IN (SELECT certificate FROM templates WHERE job_id = $1 AND broken_at IS NOT NULL))` + takeLimit
 	takeProbe = takeOf + `job_id = $1 AND due_at <= $2 AND step IN ('', 'generate') AND certificate = $4` + takeLimit
 
-	takeOf = `UPDATE issuances SET is_out = 1, dispatch = dispatch + 1, due_at = NULL, taken_at = $2,
-		record_partition = NULL, record_offset = NULL WHERE id IN (SELECT id FROM issuances WHERE `
-	takeLimit = ` ORDER BY due_at LIMIT $3)
+	// What another dispatcher is just taking is left to that one.
+	takeOf    = `WITH due AS (SELECT seq FROM issuances WHERE `
+	takeLimit = ` ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+	UPDATE issuances SET is_out = 1, dispatch = dispatch + 1, due_at = NULL, taken_at = $2,
+		record_partition = NULL, record_offset = NULL WHERE seq IN (SELECT seq FROM due)
 	RETURNING id, user_id, batch_id, course_id, certificate, completed_on, dispatch, revision`
 )
 
@@ -108,25 +110,25 @@ func shares(turns []turn, out int, ahead issue.Ahead, limit int) []round {
 
 // out counts the events of all jobs that are out, where that matters.
 func (l *Ledger) out(ctx context.Context, ahead issue.Ahead) (n int, err error) {
-	if ahead.InAll > 0 {
-		err = l.reads.QueryRowContext(ctx, `SELECT COUNT(*) FROM issuances WHERE is_out = 1`).Scan(&n)
+	if ahead.InAll <= 0 {
+		return 0, nil
 	}
+	err = l.store.read(ctx, command{text: `SELECT COUNT(*) FROM issuances WHERE is_out = 1`, each: func(r row) error {
+		n = int(r.number())
+		return nil
+	}})
 	return n, err
 }
 
 // turns lists the jobs with something due, now or later, oldest first.
 func (l *Ledger) turns(ctx context.Context) ([]turn, error) {
-	rows, err := l.reads.QueryContext(ctx, jobsWithDue)
-	if err != nil {
-		return nil, err
-	}
 	var turns []turn
-	err = eachRow(rows, func(scan func(...any) error) error {
-		var t turn
-		err := scan(&t.job, &t.traceParent, &t.out, &t.broken)
-		turns = append(turns, t)
-		return err
-	})
+	err := l.store.read(ctx, command{text: jobsWithDue, each: func(r row) error {
+		turns = append(turns, turn{
+			job: word[issue.JobID](r), traceParent: r.text(), out: int(r.number()), broken: r.number() > 0,
+		})
+		return nil
+	}})
 	return turns, err
 }
 
@@ -152,14 +154,15 @@ func (t *transaction) take(turn turn, n int, events *[]issue.Event) error {
 }
 
 func (t *transaction) takeBy(statement string, turn turn, events *[]issue.Event, args ...any) error {
-	return t.rows(statement, args, func(scan func(...any) error) error {
-		var completed int64
-		event := issue.Event{Job: turn.job, TraceParent: turn.traceParent}
-		err := scan(&event.Issuance, &event.Learner, &event.Batch, &event.Course, &event.Certificate, &completed,
-			&event.Number, &event.Revision)
-		event.CompletedOn, event.ReIssue = time.UnixMilli(completed).UTC(), event.Revision > 1
+	return t.rows(statement, args, func(r row) error {
+		event := issue.Event{
+			Job: turn.job, TraceParent: turn.traceParent, Issuance: word[issue.IssuanceID](r), Learner: word[issue.LearnerID](r),
+			Batch: word[issue.BatchID](r), Course: word[issue.CourseID](r), Certificate: r.text(),
+			CompletedOn: time.UnixMilli(r.number()).UTC(), Number: r.number(), Revision: int(r.number()),
+		}
+		event.ReIssue = event.Revision > 1
 		*events = append(*events, event)
-		return err
+		return nil
 	})
 }
 
@@ -168,28 +171,25 @@ func (l *Ledger) Dispatched(ctx context.Context, published []issue.Published) er
 	defer l.metrics.observe(opDispatch, time.Now())
 	return away(l.writer.do(ctx, func(t *transaction) error {
 		for _, p := range published {
-			if err := t.dispatched(p); err != nil {
-				return err
-			}
+			t.dispatched(p)
 		}
 		return nil
 	}))
 }
 
-func (t *transaction) dispatched(p issue.Published) (err error) {
+func (t *transaction) dispatched(p issue.Published) {
 	switch p.Receipt.Outcome {
 	case issue.PublishOK:
-		_, err = t.exec(`UPDATE issuances SET record_partition = $3, record_offset = $4
+		t.putOff(`UPDATE issuances SET record_partition = $3, record_offset = $4
 			WHERE id = $1 AND dispatch = $2 AND is_out = 1`,
 			p.Event.Issuance, p.Event.Number, p.Receipt.Place.Partition, p.Receipt.Place.Offset)
 	case issue.PublishFailed:
-		_, err = t.exec(`UPDATE issuances SET is_out = 0, taken_at = NULL, due_at = $3
+		t.putOff(`UPDATE issuances SET is_out = 0, taken_at = NULL, due_at = $3
 			WHERE id = $1 AND dispatch = $2 AND is_out = 1 AND claim_token IS NULL`,
 			p.Event.Issuance, p.Event.Number, t.at+publishAgainAfter.Milliseconds())
 	case issue.PublishUnknown:
 		// It may stand in Kafka: Recall decides, once its time is over.
 	}
-	return err
 }
 
 // publishAgainAfter is how long an event rests that Kafka refused.

@@ -8,5 +8,10 @@
 // small changes cost one synchronisation with the disk; a call returns only
 // when its group is durable.
 //
-// The store is SQLite, for one API and one consumer on one machine.
+// The store is PostgreSQL, for any number of processes, or a SQLite file, for one
+// API and one consumer on one machine. All statements are written once, in
+// PostgreSQL's words; store.go says what the two do differently, sqlite.go and
+// postgres.go do it, and one suite of tests runs on both. Several processes write
+// at once: every write is conditional, rows are locked in one order, and sums are
+// spread over shards, so that processes seldom wait for each other.
 package ledger

@@ -448,5 +448,5 @@ func reIssuesQueue(h house) {
 		require.Equal(h.t, 1, h.job(job).Issued, job)
 	}
 	require.Equal(h.t, "queued generated registered notified queued generated registered notified queued generated registered notified",
-		strings.Join(h.rows(`SELECT state FROM issuance_history ORDER BY rowid`), " "))
+		strings.Join(h.rows(`SELECT state FROM issuance_history ORDER BY at, n`), " "))
 }

@@ -1,9 +1,7 @@
 package ledger
 
 import (
-	"context"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,10 +20,10 @@ func TestOpenRefusals(t *testing.T) {
 		prepare string // run on the file after it was migrated
 		want    string
 	}{
-		"empty":       {url: "", want: `the given text is not a ledger: it must be sqlite:<path of a file>`},
-		"no path":     {url: "sqlite:", want: `the given text is not a ledger: it must be sqlite:<path of a file>`},
-		"other store": {url: "mysql://ecreds:secret@db/ecreds?password=secret", want: `"mysql://…" is not a ledger: it must be sqlite:<path of a file>`},
-		"key words":   {url: "host=db password=secret", want: `the given text is not a ledger: it must be sqlite:<path of a file>`},
+		"empty":       {url: "", want: `the given text is not a ledger: it must be sqlite:<path of a file> or postgres://…`},
+		"no path":     {url: "sqlite:", want: `the given text is not a ledger: it must be sqlite:<path of a file> or postgres://…`},
+		"other store": {url: "mysql://ecreds:secret@db/ecreds?password=secret", want: `"mysql://…" is not a ledger: it must be sqlite:<path of a file> or postgres://…`},
+		"key words":   {url: "host=db password=secret", want: `the given text is not a ledger: it must be sqlite:<path of a file> or postgres://…`},
 		"no folder":   {url: "sqlite:" + inNoFolder, migrate: true, want: "open the ledger " + inNoFolder + ": "},
 		"no schema":   {want: ` has schema version 0 and 1 is needed: start once with MIGRATE=true`},
 		"a newer schema": {
@@ -45,7 +43,7 @@ func TestOpenRefusals(t *testing.T) {
 			if test.prepare != "" {
 				l, err := Open(t.Context(), config)
 				require.NoError(t, err)
-				house{l, t}.change(test.prepare)
+				house{Ledger: l, t: t}.change(test.prepare)
 				require.NoError(t, l.Close())
 			}
 			_, err := Open(t.Context(), config)
@@ -62,7 +60,7 @@ func TestReopeningKeepsEverything(t *testing.T) {
 	config := Config{URL: "sqlite:" + path, Migrate: true, ClaimLapse: claimLapse, Registry: prometheus.NewRegistry()}
 	first, err := Open(t.Context(), config)
 	require.NoError(t, err)
-	h := house{first, t}
+	h := house{Ledger: first, t: t}
 	require.NoError(t, first.Alive(t.Context(), issue.Process{ID: livingOne}))
 	job := h.resolved(aJob("job-1"), "u1", "u2", "u3")
 	for i, event := range h.take()[:2] {
@@ -75,33 +73,10 @@ func TestReopeningKeepsEverything(t *testing.T) {
 	again, err := Open(t.Context(), config)
 	require.NoError(t, err, "a schema that is up to date needs no Migrate")
 	t.Cleanup(func() { require.NoError(t, again.Close()) })
-	h = house{again, t}
+	h = house{Ledger: again, t: t}
 	require.Equal(t, before, h.everything())
 	require.Equal(t, 2, h.job(job.ID).Issued)
 	h.recount()
-}
-
-// Both programs may be started at once on a file that neither has met.
-func TestTwoProgramsMigrateAtOnce(t *testing.T) {
-	t.Parallel()
-	for range 5 {
-		path := filepath.Join(t.TempDir(), "ecreds.db")
-		var wait sync.WaitGroup
-		errs := make([]error, 3)
-		for i := range errs {
-			wait.Go(func() {
-				l, err := Open(context.Background(), Config{
-					URL: "sqlite:" + path, Migrate: true, ClaimLapse: claimLapse, Registry: prometheus.NewRegistry(),
-				})
-				if err == nil {
-					err = l.Close()
-				}
-				errs[i] = err
-			})
-		}
-		wait.Wait()
-		require.Equal(t, make([]error, 3), errs)
-	}
 }
 
 func TestPing(t *testing.T) {

@@ -2,23 +2,24 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/ecreds/issuer/internal/issue"
+	"github.com/ecreds/issuer/internal/parts"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(parts.StopAfter(m)) }
 
 const (
 	batch       = issue.BatchID("0128821148183429120")
@@ -30,17 +31,11 @@ const (
 	theDeparted = "dead"
 )
 
-// sqliteFile opens a new SQLite file.
-func sqliteFile(tb testing.TB) *Ledger {
-	tb.Helper()
-	return openAt(tb, filepath.Join(tb.TempDir(), "ecreds.db"))
-}
-
-// openAt opens a SQLite file and closes it with the test.
-func openAt(tb testing.TB, path string) *Ledger {
+// openURL opens a ledger and closes it with the test.
+func openURL(tb testing.TB, url string) *Ledger {
 	tb.Helper()
 	l, err := Open(context.Background(), Config{
-		URL: "sqlite:" + path, Migrate: true, ClaimLapse: claimLapse, Registry: prometheus.NewRegistry(),
+		URL: url, Migrate: true, ClaimLapse: claimLapse, Registry: prometheus.NewRegistry(),
 	})
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, l.Close()) })
@@ -51,12 +46,16 @@ func openAt(tb testing.TB, path string) *Ledger {
 // test ends, the sums that people see must equal what the rows say.
 type house struct {
 	*Ledger
-	t testing.TB
+	t    testing.TB
+	kind kind
+	url  string
 }
 
-func newHouse(tb testing.TB, l *Ledger) house {
+func newHouse(tb testing.TB, store kind) house {
 	tb.Helper()
-	h := house{l, tb}
+	url := store.place(tb)
+	l := openURL(tb, url)
+	h := house{l, tb, store, url}
 	for _, id := range []string{livingOne, livingTwo} {
 		require.NoError(tb, l.Alive(tb.Context(), issue.Process{ID: id, Name: "host/" + id, Capacity: 256}))
 	}
@@ -150,8 +149,14 @@ func (h house) write(c issue.Checkpoint) {
 // checkpoint writes what a worker would who knows how the issuance stands.
 func (h house) checkpoint(c issue.Checkpoint) error {
 	h.t.Helper()
-	err := h.reads.QueryRowContext(context.Background(), `SELECT seq, state, revision, issued_at IS NOT NULL FROM issuances
-		WHERE id = $1`, c.Claim.Issuance).Scan(&c.Claim.Row, &c.Before.State, &c.Before.Revision, &c.Before.Issued)
+	err := h.store.read(context.Background(), command{
+		text: `SELECT seq, state, revision, issued_at FROM issuances WHERE id = $1`, args: []any{c.Claim.Issuance},
+		each: func(r row) error {
+			c.Claim.Row, c.Before.State = r.number(), word[issue.State](r)
+			c.Before.Revision, c.Before.Issued = int(r.number()), r.number() != 0
+			return nil
+		},
+	})
 	require.NoError(h.t, err)
 	return h.Checkpoint(h.t.Context(), c)
 }
@@ -221,29 +226,40 @@ func (h house) job(id issue.JobID) issue.JobProgress {
 // rows reads rows as texts, one a line, columns joined by "|".
 func (h house) rows(query string) []string {
 	h.t.Helper()
-	rows, err := h.reads.QueryContext(context.Background(), query)
-	require.NoError(h.t, err)
-	defer rows.Close()
-	columns, err := rows.Columns()
-	require.NoError(h.t, err)
 	lines := []string{}
-	for rows.Next() {
-		texts, into := make([]sql.NullString, len(columns)), make([]any, len(columns))
-		for i := range texts {
-			into[i] = &texts[i]
+	require.NoError(h.t, h.store.read(context.Background(), command{text: query, each: func(r row) error {
+		lines = append(lines, strings.Join(texts(r), "|"))
+		return nil
+	}}))
+	return lines
+}
+
+// texts are all columns of a row as text.
+func texts(r row) []string {
+	var all []string
+	switch r := r.(type) {
+	case *sqliteRow:
+		for i := range r.stmt.ColumnCount() {
+			text := r.text()
+			if r.stmt.ColumnIsNull(i) {
+				text = "NULL"
+			}
+			all = append(all, text)
 		}
-		require.NoError(h.t, rows.Scan(into...))
-		line := make([]string, len(texts))
-		for i, text := range texts {
-			line[i] = text.String
-			if !text.Valid {
-				line[i] = "NULL"
+	case *postgresRow:
+		for i, value := range r.values {
+			switch isText := r.rows.FieldDescriptions()[i].DataTypeOID == pgtype.TextOID; {
+			case value == nil:
+				r.next++
+				all = append(all, "NULL")
+			case isText:
+				all = append(all, r.text())
+			default:
+				all = append(all, strconv.FormatInt(r.number(), 10))
 			}
 		}
-		lines = append(lines, strings.Join(line, "|"))
 	}
-	require.NoError(h.t, rows.Err())
-	return lines
+	return all
 }
 
 // everything is the whole ledger but for the processes.
@@ -262,8 +278,7 @@ func (h house) everything() map[string][]string {
 func (h house) change(statement string, args ...any) {
 	h.t.Helper()
 	require.NoError(h.t, h.writer.do(h.t.Context(), func(t *transaction) error {
-		_, err := t.exec(statement, args...)
-		return err
+		return t.exec(statement, args...)
 	}))
 }
 
@@ -281,14 +296,16 @@ func (h house) recount() {
 			SELECT job_id, 'skipped', reason, COUNT(*) FROM job_skips
 				WHERE reason IN ('already_issued', 'bad_completion_date', 'filtered', 'criteria') GROUP BY 1, 3
 			ORDER BY 1, 2, 3`),
-		h.rows(`SELECT job_id, kind, name, n FROM job_counts
-			WHERE n <> 0 AND name NOT IN ('inactive', 'status', 'no_completion_date', 'not_enrolled') ORDER BY 1, 2, 3`),
+		h.rows(`SELECT job_id, kind, name, CAST(SUM(n) AS BIGINT) FROM job_counts
+			WHERE kind <> 'issued' AND name NOT IN ('inactive', 'status', 'no_completion_date', 'not_enrolled')
+			GROUP BY 1, 2, 3 HAVING SUM(n) <> 0 ORDER BY 1, 2, 3`),
 		"sums of the jobs")
 	require.Equal(h.t,
 		h.rows(`SELECT j.id, (SELECT COUNT(*) FROM job_issuances ji JOIN issuances i ON i.seq = ji.issuance
 			WHERE ji.job_id = j.id AND EXISTS (SELECT 1 FROM revisions r WHERE r.issuance = i.seq AND r.registered_at IS NOT NULL))
 			FROM jobs j ORDER BY 1`),
-		h.rows(`SELECT id, issued FROM jobs ORDER BY 1`), "issued learners of the jobs")
+		h.rows(`SELECT id, COALESCE((SELECT CAST(SUM(n) AS BIGINT) FROM job_counts WHERE job_id = id AND kind = 'issued'), 0)
+			FROM jobs ORDER BY 1`), "issued learners of the jobs")
 	require.Empty(h.t, h.rows(`SELECT id, state, is_out, due_at FROM issuances
 		WHERE (due_at IS NOT NULL) <> (is_out = 0 AND state NOT IN ('notified', 'failed'))`),
 		"due exactly while in and unfinished")

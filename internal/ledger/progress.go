@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"github.com/ecreds/issuer/internal/issue"
@@ -14,54 +13,69 @@ const stalledAfter = 5 * time.Minute
 // Job reads a job with its counts; false = there is no such job.
 func (l *Ledger) Job(ctx context.Context, id issue.JobID) (issue.JobProgress, bool, error) {
 	defer l.metrics.observe(opRead, time.Now())
-	rows, err := l.reads.QueryContext(ctx, selectJob+` WHERE id = $1`, id)
-	if err != nil {
-		return issue.JobProgress{}, false, away(err)
-	}
 	var (
 		progress issue.JobProgress
-		extras   jobExtras
 		found    bool
 	)
-	err = eachRow(rows, func(scan func(...any) error) (err error) {
+	err := l.store.read(ctx, command{text: selectJob + ` WHERE id = $1`, args: []any{id}, each: func(r row) (err error) {
 		found = true
-		progress.Job, extras, err = scanJob(scan)
+		progress.Job, err = jobOf(r)
 		return err
-	})
+	}})
 	if err != nil || !found {
 		return progress, false, away(err)
 	}
-	progress.Issued, progress.Broken = extras.issued, extras.broken
-	if err := l.readCounts(ctx, &progress); err != nil {
+	err = l.store.read(ctx, command{
+		text: `SELECT COUNT(*) FROM templates WHERE job_id = $1 AND broken_at IS NOT NULL`, args: []any{id},
+		each: func(r row) error {
+			progress.Broken = r.number() > 0
+			return nil
+		},
+	})
+	if err != nil {
 		return progress, false, away(err)
 	}
-	progress.Stalled = progress.State == issue.JobRunning && !progress.Done() && l.now().Sub(extras.movedAt) > stalledAfter
+	moved, err := l.readCounts(ctx, &progress)
+	if err != nil {
+		return progress, false, away(err)
+	}
+	progress.Stalled = progress.State == issue.JobRunning && !progress.Done() && l.now().Sub(moved) > stalledAfter
 	return progress, true, nil
 }
 
-func (l *Ledger) readCounts(ctx context.Context, progress *issue.JobProgress) error {
+// readCounts fills in the sums of a job and tells when the last of them moved.
+func (l *Ledger) readCounts(ctx context.Context, progress *issue.JobProgress) (moved time.Time, err error) {
 	progress.Counts, progress.FailedBy = map[issue.State]int{}, map[issue.Reason]int{}
 	progress.Skipped = map[issue.SkipReason]int{}
-	rows, err := l.reads.QueryContext(ctx, `SELECT kind, name, n FROM job_counts WHERE job_id = $1 AND n <> 0`, progress.ID)
-	if err != nil {
-		return err
-	}
-	return eachRow(rows, func(scan func(...any) error) error {
-		var kind, name string
-		var n int
-		if err := scan(&kind, &name, &n); err != nil {
-			return err
-		}
-		switch kind {
-		case countState:
-			progress.Counts[issue.State(name)] = n
-		case countFailed:
-			progress.FailedBy[issue.Reason(name)] = n
-		case countSkipped:
-			progress.Skipped[issue.SkipReason(name)] = n
-		}
-		return nil
+	moved = progress.CreatedAt
+	err = l.store.read(ctx, command{
+		text: `SELECT kind, name, CAST(SUM(n) AS BIGINT), MAX(moved_at) FROM job_counts WHERE job_id = $1 GROUP BY kind, name`,
+		args: []any{progress.ID},
+		each: func(r row) error {
+			kind, name, n, at := r.text(), r.text(), int(r.number()), moment(r)
+			if at.After(moved) {
+				moved = at
+			}
+			if n != 0 {
+				setCount(progress, kind, name, n)
+			}
+			return nil
+		},
 	})
+	return moved, err
+}
+
+func setCount(progress *issue.JobProgress, kind, name string, n int) {
+	switch kind {
+	case countState:
+		progress.Counts[issue.State(name)] = n
+	case countIssued:
+		progress.Issued = n
+	case countFailed:
+		progress.FailedBy[issue.Reason(name)] = n
+	case countSkipped:
+		progress.Skipped[issue.SkipReason(name)] = n
+	}
 }
 
 // learnersOfJob lists issuances and skips of a job in the order of learner,
@@ -80,7 +94,7 @@ const learnersOfJob = `SELECT x.user_id, x.id, x.state, x.step, x.attempts, x.re
 			ORDER BY ji.user_id, ji.issuance LIMIT $6) issued
 		UNION ALL
 		SELECT * FROM (
-			SELECT s.user_id, '', 'skipped', '', 0, s.reason, '', 0, s.at, NULL, $7, s.certificate
+			SELECT s.user_id, '', 'skipped', '', 0, s.reason, '', 0, s.at, CAST(NULL AS BIGINT), CAST($7 AS BIGINT), s.certificate
 			FROM job_skips s
 			WHERE s.job_id = $1 AND s.user_id >= $2 AND (s.user_id > $2 OR s.certificate > $4)
 				AND ($5 = '' OR $5 = 'skipped')
@@ -94,28 +108,28 @@ func (l *Ledger) Learners(ctx context.Context, q issue.LearnerQuery) (issue.Lear
 	if err != nil {
 		return issue.LearnerPage{}, err
 	}
-	rows, err := l.reads.QueryContext(ctx, learnersOfJob, q.Job, at.learner, at.issuance, at.skipped, q.State, q.Limit+1,
-		behindIssuances)
-	if err != nil {
-		return issue.LearnerPage{}, away(err)
-	}
 	var page issue.LearnerPage
-	err = eachRow(rows, func(scan func(...any) error) error {
-		if len(page.Learners) == q.Limit { // one row more: this page is not the last
-			page.Next = at.encode()
+	err = l.store.read(ctx, command{
+		text: learnersOfJob,
+		args: []any{q.Job, at.learner, at.issuance, at.skipped, q.State, q.Limit + 1, int64(behindIssuances)},
+		each: func(r row) error {
+			if len(page.Learners) == q.Limit { // one row more: this page is not the last
+				page.Next = at.encode()
+				return nil
+			}
+			learner := learnerOf(r)
+			page.Learners = append(page.Learners, learner)
+			at = cursor{learner: string(learner.Learner), issuance: r.number(), skipped: r.text()}
 			return nil
-		}
-		var (
-			learner issue.LearnerProgress
-			updated int64
-			due     sql.NullInt64
-		)
-		err := scan(&learner.Learner, &learner.Issuance, &learner.State, &learner.Step, &learner.Attempts, &learner.Reason,
-			&learner.Message, &learner.Revision, &updated, &due, &learner.CertificateID, &at.issuance, &at.skipped)
-		learner.UpdatedAt, learner.Due = time.UnixMilli(updated).UTC(), moment(due)
-		page.Learners = append(page.Learners, learner)
-		at.learner = string(learner.Learner)
-		return err
+		},
 	})
 	return page, away(err)
+}
+
+func learnerOf(r row) issue.LearnerProgress {
+	return issue.LearnerProgress{
+		Learner: word[issue.LearnerID](r), Issuance: word[issue.IssuanceID](r), State: r.text(), Step: word[issue.Step](r),
+		Attempts: int(r.number()), Reason: r.text(), Message: r.text(), Revision: int(r.number()),
+		UpdatedAt: time.UnixMilli(r.number()).UTC(), Due: moment(r), CertificateID: r.text(),
+	}
 }

@@ -128,10 +128,17 @@ func pageStays(h house) {
 	require.Equal(h.t, "d:queued", h.walk(issue.LearnerQuery{Job: "job-1", Cursor: page.Next, Limit: 2}))
 }
 
+// standStill makes it so long since anything moved.
+func (h house) standStill(d time.Duration) {
+	h.t.Helper()
+	h.change(`UPDATE jobs SET created_at = created_at - $1`, d.Milliseconds())
+	h.change(`UPDATE job_counts SET moved_at = moved_at - $1`, d.Milliseconds())
+}
+
 func stalled(h house) {
 	h.resolved(aJob("job-1"), "u1")
 	require.False(h.t, h.job("job-1").Stalled)
-	h.change(`UPDATE jobs SET moved_at = moved_at - 301000`)
+	h.standStill(301 * time.Second)
 	require.True(h.t, h.job("job-1").Stalled)
 	require.Equal(h.t, []string{"stalled"}, h.job("job-1").Reasons())
 	h.change(`UPDATE jobs SET state = 'paused'`)
@@ -144,6 +151,6 @@ func stalled(h house) {
 	for _, checkpoint := range way(c, "cert-1")[1:] {
 		h.write(checkpoint)
 	}
-	h.change(`UPDATE jobs SET moved_at = moved_at - $1`, time.Hour.Milliseconds())
+	h.standStill(time.Hour)
 	require.False(h.t, h.job("job-1").Stalled, "a job that is done may rest")
 }

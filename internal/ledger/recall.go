@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"github.com/ecreds/issuer/internal/issue"
@@ -14,8 +13,7 @@ const recallRows = 5000
 
 // astray is an issuance that is out with a record that will not come.
 type astray struct {
-	id     issue.IssuanceID
-	number int64
+	seq, number int64
 }
 
 // Recall implements [issue.DispatchStore].
@@ -25,49 +23,51 @@ func (l *Ledger) Recall(ctx context.Context, takenBefore time.Time, reaches []is
 	if err != nil || len(lost) == 0 {
 		return 0, away(err)
 	}
-	var n int64
+	var n int
 	err = l.writer.do(ctx, func(t *transaction) error {
 		n = 0
-		for _, a := range lost {
-			turned, err := t.exec(turnIn, a.id, a.number, t.at, t.at-l.claimLapse.Milliseconds())
-			if err != nil {
-				return err
+		commands := make([]command, len(lost))
+		for i, a := range lost {
+			commands[i] = command{
+				text: turnIn, args: []any{a.seq, a.number, t.at, t.at - l.claimLapse.Milliseconds()}, reads: "seq",
+				each: func(row) error {
+					n++
+					return nil
+				},
 			}
-			n += turned
 		}
-		return nil
+		return t.session.run(t.ctx, commands)
 	})
-	return int(n), away(err)
+	return n, away(err)
 }
 
 // astray lists what is out and cannot come. Claims are looked at when it is
 // turned in: here it would only be a guess.
 func (l *Ledger) astray(ctx context.Context, takenBefore time.Time, reaches []issue.Reach) ([]astray, error) {
-	rows, err := l.reads.QueryContext(ctx, `SELECT id, dispatch, record_partition, record_offset FROM issuances
-		WHERE is_out = 1 AND taken_at < $1`, takenBefore.UnixMilli())
-	if err != nil {
-		return nil, err
-	}
 	var lost []astray
-	err = eachRow(rows, func(scan func(...any) error) error {
-		var (
-			a                 astray
-			partition, offset sql.NullInt64
-		)
-		err := scan(&a.id, &a.number, &partition, &offset)
-		if err == nil && len(lost) < recallRows && (!offset.Valid || reaches != nil && !reached(reaches, partition, offset)) {
-			lost = append(lost, a)
-		}
-		return err
+	err := l.store.read(ctx, command{
+		text: `SELECT seq, dispatch, record_partition, COALESCE(record_offset, $2) FROM issuances
+			WHERE is_out = 1 AND taken_at < $1 ORDER BY seq`,
+		args: []any{takenBefore.UnixMilli(), nowhere},
+		each: func(r row) error {
+			a, partition, offset := astray{seq: r.number(), number: r.number()}, r.number(), r.number()
+			if len(lost) < recallRows && (offset == nowhere || reaches != nil && !reached(reaches, partition, offset)) {
+				lost = append(lost, a)
+			}
+			return nil
+		},
 	})
 	return lost, err
 }
 
+// nowhere stands in place of the offset of a record that was never acknowledged.
+const nowhere = int64(-1)
+
 // reached says whether the record at a place may still come.
-func reached(reaches []issue.Reach, partition, offset sql.NullInt64) bool {
+func reached(reaches []issue.Reach, partition, offset int64) bool {
 	for _, r := range reaches {
-		if int64(r.Partition) == partition.Int64 {
-			return r.From <= offset.Int64 && offset.Int64 < r.To
+		if int64(r.Partition) == partition {
+			return r.From <= offset && offset < r.To
 		}
 	}
 	return false
@@ -77,5 +77,5 @@ func reached(reaches []issue.Reach, partition, offset sql.NullInt64) bool {
 // works it. A dead claimant stays named, so that his death is counted by whoever
 // claims next.
 const turnIn = `UPDATE issuances SET is_out = 0, taken_at = NULL, due_at = $3
-	WHERE id = $1 AND dispatch = $2 AND is_out = 1 AND (claim_token IS NULL OR claim_until < $3
+	WHERE seq = $1 AND dispatch = $2 AND is_out = 1 AND (claim_token IS NULL OR claim_until < $3
 		OR NOT EXISTS (SELECT 1 FROM processes p WHERE p.id = issuances.claim_process AND p.seen_at >= $4))`

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -46,7 +45,7 @@ func waiting(t *testing.T, l *Ledger, n int) {
 
 func TestOneBadWriteFailsAlone(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, sqliteFile(t))
+	h := newHouse(t, sqliteStored{})
 	h.resolved(aJob("job-1"), many("u", 10)...)
 	events := h.take()
 	release := hold(t, h.Ledger)
@@ -63,10 +62,10 @@ func TestOneBadWriteFailsAlone(t *testing.T) {
 		errs[10] = h.writer.do(context.Background(), func(t *transaction) error {
 			runs.Add(1)
 			// It spoils rows and sums before it fails.
-			if _, err := t.exec(`UPDATE issuances SET state = 'notified'`); err != nil {
+			if err := t.exec(`UPDATE issuances SET state = 'notified'`); err != nil {
 				return err
 			}
-			t.counts.of("job-1").sums[sumKey{countState, "queued"}] += 100
+			t.counts.add("job-1", standing{state: issue.Queued}, +100)
 			return bad
 		})
 	})
@@ -80,7 +79,7 @@ func TestOneBadWriteFailsAlone(t *testing.T) {
 
 func TestConflictingKeysInOneGroup(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, sqliteFile(t))
+	h := newHouse(t, sqliteStored{})
 	release := hold(t, h.Ledger)
 	jobs, errs := make([]issue.Job, 6), make([]error, 6)
 	var wait sync.WaitGroup
@@ -129,7 +128,7 @@ func TestCloseWhileWritesWait(t *testing.T) {
 	_, late := l.CreateJob(t.Context(), aJob("late"), "", "")
 	require.ErrorIs(t, late, issue.ErrUnavailable, "a closed ledger is away")
 
-	again := house{openAt(t, path), t}
+	again := house{Ledger: openURL(t, "sqlite:"+path), t: t}
 	for i, err := range errs {
 		require.NoError(t, err, "what waited was written")
 		again.job(issue.JobID(fmt.Sprintf("job-%03d", i)))
@@ -139,7 +138,7 @@ func TestCloseWhileWritesWait(t *testing.T) {
 
 func TestAWriteIsNotGivenUpHalfWay(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, sqliteFile(t))
+	h := newHouse(t, sqliteStored{})
 	release := hold(t, h.Ledger)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wait sync.WaitGroup
@@ -196,98 +195,6 @@ func TestAnErrorOfTheStoreIsNoAnswer(t *testing.T) {
 			err := call(t.Context())
 			require.ErrorIs(t, err, issue.ErrUnavailable)
 			require.NotErrorIs(t, err, issue.ErrClaimLost)
-			require.NotErrorIs(t, err, sql.ErrNoRows)
 		})
 	}
-}
-
-// One file is shared by one API and one consumer: the API fans out and
-// dispatches while the consumer works.
-func TestTwoProgramsOnOneFile(t *testing.T) {
-	t.Parallel()
-	const jobs, learners = 4, 60
-	path := filepath.Join(t.TempDir(), "ecreds.db")
-	api, consumer := openAt(t, path), openAt(t, path)
-	h := newHouse(t, consumer)
-	events := make(chan issue.Event, jobs*learners)
-	var fanOut, work sync.WaitGroup
-	errs := make(chan error, jobs+10)
-	for j := range jobs {
-		fanOut.Go(func() { errs <- fanOutJob(api, j, learners) })
-	}
-	issued := atomic.Int64{}
-	for w := range 8 {
-		work.Go(func() { errs <- workOff(consumer, events, w, &issued) })
-	}
-	dispatched := 0
-	for dispatched < jobs*learners {
-		taken, err := api.TakeDue(t.Context(), issue.Ahead{PerJob: 20}, 50)
-		require.NoError(t, err)
-		published := make([]issue.Published, len(taken))
-		for i, event := range taken {
-			published[i] = receipt(event, issue.PublishOK)[0]
-			events <- event
-		}
-		require.NoError(t, api.Dispatched(t.Context(), published))
-		dispatched += len(taken)
-		_, _, err = api.Job(t.Context(), "job-0")
-		require.NoError(t, err)
-	}
-	close(events)
-	fanOut.Wait()
-	work.Wait()
-	close(errs)
-	for err := range errs {
-		require.NoError(t, err)
-	}
-	require.EqualValues(t, jobs*learners, issued.Load())
-	for j := range jobs {
-		job, found, err := api.Job(t.Context(), issue.JobID(fmt.Sprint("job-", j)))
-		require.NoError(t, err)
-		require.True(t, found)
-		require.Equal(t, learners, job.Issued)
-		require.True(t, job.Done())
-	}
-	require.Len(t, h.rows(`SELECT id FROM issuances`), jobs*learners)
-}
-
-func fanOutJob(l *Ledger, j, learners int) error {
-	ctx := context.Background()
-	job := aJob(issue.JobID(fmt.Sprint("job-", j)))
-	if _, err := l.CreateJob(ctx, job, "", ""); err != nil {
-		return err
-	}
-	all := many(fmt.Sprint("j", j), learners)
-	for from := 0; from < learners; from += 20 {
-		page := pageOf(job, all[from:from+20]...)
-		page.Last = from+20 == learners
-		page.Next = string(all[from+19])
-		if err := l.AddPage(ctx, job, page); err != nil {
-			return err
-		}
-		job.Cursor = page.Next
-	}
-	return nil
-}
-
-func workOff(l *Ledger, events <-chan issue.Event, w int, issued *atomic.Int64) error {
-	ctx := context.Background()
-	for event := range events {
-		c := claimOf(event, []string{livingOne, livingTwo}[w%2])
-		issuance, result, err := l.Claim(ctx, c)
-		if err != nil || result != issue.Claimed {
-			return fmt.Errorf("claim: %v, %w", result, err)
-		}
-		c.Row = issuance.Row
-		before := issue.Standing{Revision: issuance.Revision, State: issuance.State, Issued: issuance.Issued}
-		for _, checkpoint := range way(c, "cert-"+string(event.Learner)) {
-			checkpoint.Before = before
-			if err := l.Checkpoint(ctx, checkpoint); err != nil {
-				return err
-			}
-			before.State, before.Issued = checkpoint.State, before.Issued || checkpoint.Registered
-		}
-		issued.Add(1)
-	}
-	return nil
 }

@@ -63,15 +63,17 @@ func (k Kafka) Validate() error {
 
 // Ledger holds the settings of the ledger.
 type Ledger struct {
-	DatabaseURL string        `env:"DATABASE_URL" default:"sqlite:ecreds.db" secret:"" help:"The ledger: sqlite:<path>, shared by one API and one consumer on one machine."`
+	DatabaseURL string        `env:"DATABASE_URL" default:"sqlite:ecreds.db" secret:"" placeholder:"URL" help:"The ledger: postgres://<user>:<password>@<host>:<port>/<database>, or sqlite:<path>, a file on a local disk for one API and one consumer on one machine. It is bound to the TOPIC_PREFIX that first opened it. [sqlite:ecreds.db]"`
 	Migrate     bool          `env:"MIGRATE" help:"Bring the ledger's schema up to date at start; otherwise an older schema is an error."`
 	ClaimLapse  time.Duration `env:"CLAIM_LAPSE" default:"15s" help:"A consumer silent for longer is dead, and others take over what it was working."`
 }
 
 // Validate refuses what makes no sense.
 func (l Ledger) Validate() error {
-	if !strings.HasPrefix(l.DatabaseURL, "sqlite:") || l.DatabaseURL == "sqlite:" {
-		return Refuse("DATABASE_URL", "it must be sqlite:<path of a file>")
+	path, isFile := strings.CutPrefix(l.DatabaseURL, "sqlite:")
+	isServer := strings.HasPrefix(l.DatabaseURL, "postgres://") || strings.HasPrefix(l.DatabaseURL, "postgresql://")
+	if !isServer && (!isFile || path == "") {
+		return Refuse("DATABASE_URL", "it must be postgres://<user>:<password>@<host>:<port>/<database> or sqlite:<path of a file>")
 	}
 	if l.ClaimLapse < time.Second {
 		return Refuse("CLAIM_LAPSE", "%v is too short: at least 1s", l.ClaimLapse)

@@ -59,7 +59,7 @@ func (c *Consumer) toCommit(generation *kafka.Generation) (map[int]*partition, [
 	var offsets []kafka.OffsetCommit
 	for id, p := range c.partitions {
 		held[id] = p
-		if offset, news := p.tracker.toCommit(); news {
+		if offset, news := p.tracker.toCommit(); news || offset != uncommitted && time.Since(p.committed) > c.timing.refresh {
 			offsets = append(offsets, kafka.OffsetCommit{Partition: id, Offset: offset})
 		}
 	}
@@ -79,6 +79,7 @@ func (c *Consumer) accept(answers []kafka.OffsetCommitPartition, held map[int]*p
 	for _, o := range offsets {
 		if taken[o.Partition] {
 			held[o.Partition].tracker.commit(o.Offset)
+			held[o.Partition].committed = time.Now()
 		}
 	}
 }

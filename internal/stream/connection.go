@@ -61,8 +61,22 @@ func NewConnection(config ConnectionConfig) (*Connection, error) {
 		door:      door,
 		dialer:    &kafka.Dialer{ClientID: config.ClientID, Timeout: dialTimeout, DialFunc: door.open},
 		transport: transport,
-		client:    &kafka.Client{Addr: kafka.TCP(config.Brokers...), Transport: transport, Timeout: requestTimeout},
+		client:    &kafka.Client{Addr: kafka.TCP(config.Brokers...), Transport: refresher{transport}, Timeout: requestTimeout},
 	}, nil
+}
+
+// refresher drops the connections that are kept for reuse when one of them turns
+// out to be dead. After a broker's restart all are, and the transport would find
+// out one by one: with each a request is lost, and the wait before the next.
+type refresher struct{ *kafka.Transport }
+
+// RoundTrip is for the client.
+func (r refresher) RoundTrip(ctx context.Context, addr net.Addr, request kafka.Request) (kafka.Response, error) {
+	response, err := r.Transport.RoundTrip(ctx, addr, request)
+	if hungUp(err) {
+		r.CloseIdleConnections()
+	}
+	return response, err
 }
 
 // Close drops the connections that are kept for reuse.
@@ -163,4 +177,45 @@ func (c *Connection) bounds(ctx context.Context, topic string, partition int) (f
 		}
 	}
 	return 0, 0, c.explain(kafka.UnknownTopicOrPartition)
+}
+
+// ends asks for the ends of the logs of partitions, with one request. One that
+// has no leader now is left out.
+func (c *Connection) ends(ctx context.Context, topic string, partitions []int) (map[int]int64, error) {
+	asked := make([]kafka.OffsetRequest, 0, len(partitions))
+	for _, id := range partitions {
+		asked = append(asked, kafka.LastOffsetOf(id))
+	}
+	response, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{topic: asked}})
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	ends := map[int]int64{}
+	for _, p := range response.Topics[topic] {
+		if p.Error == nil {
+			ends[p.Partition] = p.LastOffset
+		}
+	}
+	return ends, nil
+}
+
+// hasRecord says whether a partition has a record at an offset or above, and
+// gives it out: a log may go on with nothing but the end of a transaction.
+func (c *Connection) hasRecord(ctx context.Context, topic string, partition int, offset int64) bool {
+	response, err := c.client.Fetch(ctx, &kafka.FetchRequest{
+		Topic: topic, Partition: partition, Offset: offset, MinBytes: 1, MaxBytes: 1 << 20,
+		MaxWait: time.Second, IsolationLevel: kafka.ReadCommitted,
+	})
+	if err != nil || response.Error != nil {
+		return false
+	}
+	for {
+		record, err := response.Records.ReadRecord()
+		if err != nil {
+			return false
+		}
+		if record.Offset >= offset {
+			return true
+		}
+	}
 }

@@ -120,3 +120,20 @@ func TestPingNoticesABrokerThatWentAwayAndCameBack(t *testing.T) {
 	close(stall)
 	require.Eventually(t, func() bool { return conn.Ping(t.Context()) == nil }, patience, glimpse)
 }
+
+func TestConnectionsThatWereKeptOverARestartCostOneRequest(t *testing.T) {
+	t.Parallel()
+	options := []kfake.Opt{kfake.Ports(freePorts(t, 1)...)}
+	cluster := newBroker(t, 12, options...)
+	conn := connect(t, cluster)
+	all := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}
+	_, err := conn.ends(t.Context(), topic, all) // a request, so a connection, for each
+	require.NoError(t, err)
+	cluster.Close()
+	newBroker(t, 12, options...)
+	request := &kafka.OffsetFetchRequest{GroupID: group, Topics: map[string][]int{topic: {0}}}
+	if _, err = conn.client.OffsetFetch(t.Context(), request); err != nil {
+		_, err = conn.client.OffsetFetch(t.Context(), request)
+	}
+	require.NoError(t, err)
+}

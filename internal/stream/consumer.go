@@ -2,8 +2,9 @@ package stream
 
 import (
 	"context"
-	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,11 +34,12 @@ type Config struct {
 	Handle         Handler
 	Metrics        *Metrics
 	Log            *zap.Logger
+
+	timing timing // zero = defaultTiming; tests have less patience
 }
 
 const (
 	heartbeatInterval = time.Second
-	rebalanceTimeout  = 60 * time.Second
 	joinBackoff       = 500 * time.Millisecond
 	commitInterval    = time.Second
 	commitTimeout     = 5 * time.Second
@@ -53,7 +55,8 @@ type Consumer struct {
 	Config
 	conn *Connection
 
-	gate     *gate           // open while a generation is in force
+	gate     *gate // open while a generation is in force
+	pause    *pause
 	fetching context.Context // ends when the program stops
 	working  context.Context // ends when the time for draining is over
 	slots    chan struct{}   // places of Concurrency
@@ -64,13 +67,19 @@ type Consumer struct {
 	mu         sync.Mutex
 	partitions map[int]*partition
 	generation *kafka.Generation // the last one that was in force
+	memberID   string            // as the group last knew us
+	heard      time.Time         // when the group last said something
+	rejoin     func()            // gives up the membership, for another one; nil = there is none
 	stopping   bool              // no partition is opened any more
 }
 
 // NewConsumer prepares a consumer; Run starts it.
 func NewConsumer(conn *Connection, config Config) *Consumer {
+	if config.timing == (timing{}) {
+		config.timing = defaultTiming
+	}
 	return &Consumer{
-		Config: config, conn: conn, gate: newGate(), slots: make(chan struct{}, config.Concurrency),
+		Config: config, conn: conn, gate: newGate(), pause: newPause(), slots: make(chan struct{}, config.Concurrency),
 		partitions: map[int]*partition{},
 	}
 }
@@ -87,31 +96,62 @@ func (c *Consumer) Run(ctx context.Context) error {
 	membership, leave := context.WithCancel(background)
 	defer leave()
 
-	group, err := c.newGroup()
-	if err != nil {
-		return fmt.Errorf("join group %s: %w", c.Group, c.conn.explain(err))
-	}
-	left := make(chan struct{})
-	go func() {
-		defer close(left)
-		c.generations(membership, group)
-	}()
+	var loops sync.WaitGroup
+	defer loops.Wait()
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	loops.Go(func() { c.probeLoop(watching) })
+	loops.Go(func() { c.watchLoop(watching) })
+	c.Metrics.show(c)
+	left := make(chan error, 1)
+	go func() { left <- c.belong(membership) }()
 
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case err := <-left:
+		return err
+	}
 	c.drain(stopWorking)
 	c.commit(membership, c.current())
 	leave()
-	c.closeGroup(background, group)
-	<-left
+	err := <-left
 	c.assign(nil, nil)
 	if !within(closeTimeout, c.ending.Wait) {
 		c.Log.Warn("readers took too long to close; they end with the program")
 	}
-	return nil
+	return err
 }
 
-// begin takes a place for an event; false = it is not to be begun any more.
-func (c *Consumer) begin(p *partition) bool {
+// holding lists the partitions that are ours now.
+func (c *Consumer) holding() []*partition {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.partitions))
+}
+
+// begin waits for the end of a pause, or for a turn as its probe, and takes a
+// place; ok = false: the event is not to be begun any more.
+func (c *Consumer) begin(p *partition, turn <-chan struct{}) (probe, ok bool) {
+	for {
+		if probe, ok = c.pause.admit(p.fetch, turn); !ok {
+			return false, false
+		}
+		if !c.takePlace(p) {
+			if probe {
+				c.pause.probed()
+			}
+			return false, false
+		}
+		if probe || c.pause.running.isOpen() {
+			c.Metrics.inFlight.Inc()
+			return probe, true
+		}
+		<-c.slots // a pause began meanwhile
+	}
+}
+
+// takePlace waits for a place of Concurrency, while the partition is ours.
+func (c *Consumer) takePlace(p *partition) bool {
 	select {
 	case c.slots <- struct{}{}:
 	case <-p.fetch.Done():
@@ -121,13 +161,15 @@ func (c *Consumer) begin(p *partition) bool {
 		<-c.slots
 		return false
 	}
-	c.Metrics.inFlight.Inc()
 	return true
 }
 
-func (c *Consumer) end() {
+func (c *Consumer) end(probe bool) {
 	c.Metrics.inFlight.Dec()
 	<-c.slots
+	if probe {
+		c.pause.probed()
+	}
 }
 
 // holdAfterPanic is how long an event waits whose handler panicked outside of
@@ -187,6 +229,16 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-timer.C:
 		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// await waits for a signal; false = ctx ended first.
+func await(ctx context.Context, signal <-chan struct{}) bool {
+	select {
+	case <-signal:
+		return ctx.Err() == nil
 	case <-ctx.Done():
 		return false
 	}

@@ -9,6 +9,10 @@
 // rest. During a rebalance only fetching stops: work in flight goes on, and
 // results for a partition that went away are not committed here.
 //
+// [Consumer.Pause] and [Consumer.Resume] are for whoever sees that events cannot
+// be worked now; a paused consumer begins one event a second, to see whether
+// they can again. What stops fetching without saying so is made anew.
+//
 // The package leaves to its handler what an event means, and writing dead
 // letters before it says "at rest".
 package stream

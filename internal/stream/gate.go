@@ -1,40 +1,38 @@
 package stream
 
-import (
-	"context"
-	"sync"
-)
+import "sync/atomic"
 
-// gate lets fetch loops through while it is open.
-type gate struct {
-	mu     sync.Mutex
-	opened chan struct{} // closed while the gate is open
+// gate is open or shut, and both can be waited for. It is looked at for each
+// event, by all lanes at once, hence without a lock; who sets it holds one.
+type gate struct{ state atomic.Pointer[gateState] }
+
+type gateState struct {
 	open   bool
+	opened chan struct{} // closed while the gate is open
+	shut   chan struct{} // closed while it is shut
 }
 
-func newGate() *gate { return &gate{opened: make(chan struct{})} }
+// newGate returns a gate that is shut.
+func newGate() *gate {
+	state := &gateState{opened: make(chan struct{}), shut: make(chan struct{})}
+	close(state.shut)
+	g := &gate{}
+	g.state.Store(state)
+	return g
+}
 
 func (g *gate) set(open bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	was := g.state.Load()
 	switch {
-	case open && !g.open:
-		close(g.opened)
-	case !open && g.open:
-		g.opened = make(chan struct{})
+	case open && !was.open:
+		g.state.Store(&gateState{open: true, opened: was.opened, shut: make(chan struct{})})
+		close(was.opened)
+	case !open && was.open:
+		g.state.Store(&gateState{open: false, opened: make(chan struct{}), shut: was.shut})
+		close(was.shut)
 	}
-	g.open = open
 }
 
-// wait returns true once the gate is open, false when ctx ends first.
-func (g *gate) wait(ctx context.Context) bool {
-	g.mu.Lock()
-	opened := g.opened
-	g.mu.Unlock()
-	select {
-	case <-opened:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
-}
+func (g *gate) isOpen() bool              { return g.state.Load().open }
+func (g *gate) whenOpen() <-chan struct{} { return g.state.Load().opened }
+func (g *gate) whenShut() <-chan struct{} { return g.state.Load().shut }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -13,16 +14,55 @@ import (
 func (c *Consumer) newGroup() (*kafka.ConsumerGroup, error) {
 	return kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID: c.Group, Brokers: c.conn.brokers, Dialer: c.conn.dialer, Topics: []string{c.Topic},
-		HeartbeatInterval: heartbeatInterval, SessionTimeout: c.SessionTimeout, RebalanceTimeout: rebalanceTimeout,
+		HeartbeatInterval: heartbeatInterval, SessionTimeout: c.SessionTimeout, RebalanceTimeout: c.timing.rebalance,
 		JoinGroupBackoff: joinBackoff, WatchPartitionChanges: true, StartOffset: kafka.FirstOffset,
-		ErrorLogger: kafka.LoggerFunc(c.kafkaTrouble),
+		// The second is for a group in which somebody does not know the first.
+		GroupBalancers: []kafka.GroupBalancer{sticky{topic: c.Topic, owned: c.claim}, kafka.RangeGroupBalancer{}},
+		Logger:         kafka.LoggerFunc(c.groupNews),
+		ErrorLogger:    kafka.LoggerFunc(c.kafkaTrouble),
 	})
+}
+
+// groupNews learns the member id from what the library would log: when the
+// joining fails later than that, it tells the id to nobody else.
+func (c *Consumer) groupNews(format string, args ...any) {
+	if !strings.HasPrefix(format, "Joined group") || len(args) < 2 {
+		return
+	}
+	if id, ok := args[1].(string); ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.memberID = id
+	}
+}
+
+// belong takes part in the group until ctx ends, under one membership after
+// another: the watch gives up one that hangs. Then it has left the group.
+func (c *Consumer) belong(ctx context.Context) error {
+	for ctx.Err() == nil {
+		group, err := c.newGroup()
+		if err != nil {
+			return fmt.Errorf("join group %s: %w", c.Group, c.conn.explain(err))
+		}
+		membership, leave := context.WithCancel(ctx)
+		c.mu.Lock()
+		c.rejoin, c.heard = leave, time.Now()
+		c.mu.Unlock()
+		c.generations(membership, group)
+		leave()
+		c.closeGroup(context.WithoutCancel(ctx), group)
+		if ctx.Err() == nil {
+			c.forget(ctx)
+		}
+	}
+	return nil
 }
 
 // generations takes part in the group until ctx ends.
 func (c *Consumer) generations(ctx context.Context, group *kafka.ConsumerGroup) {
 	for ctx.Err() == nil {
 		generation, err := group.Next(ctx)
+		c.hear()
 		switch {
 		case err == nil:
 			c.enter(ctx, generation)
@@ -40,6 +80,13 @@ func (c *Consumer) generations(ctx context.Context, group *kafka.ConsumerGroup) 
 			}
 		}
 	}
+}
+
+// hear takes note that the group's own loop goes on.
+func (c *Consumer) hear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard = time.Now()
 }
 
 // refusedPause is the wait before credentials are tried again that were refused:
@@ -104,6 +151,7 @@ func (c *Consumer) assign(generation *kafka.Generation, assigned []kafka.Partiti
 func (c *Consumer) suspend(generation *kafka.Generation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.heard = time.Now()
 	if c.generation == generation {
 		c.gate.set(false)
 	}
@@ -134,28 +182,29 @@ func (c *Consumer) reopen(p *partition, offset int64) {
 
 // forget leaves the group under the last member id. After a failed join the
 // library has forgotten that id, and the old membership would block the next
-// join until its session ends; so this goes on until it is acknowledged.
-func (c *Consumer) forget(ctx context.Context) {
-	generation := c.current()
+// join until its session ends; so this goes on until it is acknowledged; false =
+// ctx ended first.
+func (c *Consumer) forget(ctx context.Context) bool {
 	c.assign(nil, nil)
+	member := c.member()
 	for ctx.Err() == nil {
-		err := c.leaveGroup(ctx, generation)
+		err := c.leaveGroup(ctx, member)
 		if err == nil {
-			return
+			return true
 		}
 		c.Log.Debug("cannot leave the group yet", zap.String("group", c.Group), zap.Error(err))
 		sleep(ctx, joinBackoff)
 	}
+	return false
 }
 
-// leaveGroup takes the member of a generation out of the group; one that is
-// not in it is as good.
-func (c *Consumer) leaveGroup(ctx context.Context, generation *kafka.Generation) error {
-	if generation == nil {
+// leaveGroup takes a member out of the group; one that is not in it is as good.
+func (c *Consumer) leaveGroup(ctx context.Context, member string) error {
+	if member == "" {
 		return nil
 	}
 	response, err := c.conn.client.LeaveGroup(ctx, &kafka.LeaveGroupRequest{
-		GroupID: generation.GroupID, Members: []kafka.LeaveGroupRequestMember{{ID: generation.MemberID}},
+		GroupID: c.Group, Members: []kafka.LeaveGroupRequestMember{{ID: member}},
 	})
 	if err != nil {
 		return c.conn.explain(err)
@@ -189,20 +238,24 @@ func (c *Consumer) current() *kafka.Generation {
 	return c.generation
 }
 
+func (c *Consumer) member() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.memberID
+}
+
 // closeGroup leaves the group. The library may hang in it, hence the deadline;
-// a join in progress, which it waits for, is ended by leaving.
+// a join in progress, which it waits for, is ended by leaving. It leaves once,
+// too, and does not say when that failed.
 func (c *Consumer) closeGroup(ctx context.Context, group *kafka.ConsumerGroup) {
-	var err error
-	if within(closeTimeout, func() { err = group.Close() }) {
-		if err != nil {
-			c.Log.Warn("cannot leave the group properly", zap.Error(err))
-		}
-		return
+	if !within(closeTimeout, func() { _ = group.Close() }) { // which has no error to tell
+		c.Log.Warn("leaving the group took too long", zap.String("group", c.Group))
 	}
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
-	c.Log.Warn("leaving the group took too long; its session will end by itself", zap.String("group", c.Group),
-		zap.Error(c.leaveGroup(ctx, c.current())))
+	if !c.forget(ctx) {
+		c.Log.Warn("the broker does not take note that we leave; our session will end by itself", zap.String("group", c.Group))
+	}
 }
 
 // kafkaTrouble receives what the client library would otherwise keep silent.

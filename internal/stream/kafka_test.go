@@ -230,7 +230,7 @@ func leaderAndCoordinatorMove(t *testing.T, cluster *parts.Cluster, s *site) {
 		victim.Restart(t)
 		j.requireProgress(t)
 	}
-	t.Logf("joins were refused: %q; longest gap between two completions %v", m.refusals(), j.gap)
+	t.Logf("joins were refused: %q; longest gap between two completions %v", m.refusals(), j.longestGap())
 	s.requireAllWorked(t, conn, j, load.stop(t))
 	require.Len(t, s.members(t, conn), 1, "no phantom")
 	m.requireAssigned(t, 3)
@@ -324,25 +324,6 @@ func TestT30TopicMeasuresBatches(t *testing.T) {
 			require.NoError(t, r.Err, "record %d fits alone", i)
 		}
 	}
-}
-
-// TestT19TopicMadeAnewUnderARealReader deletes the topic of a running member.
-func TestT19TopicMadeAnewUnderARealReader(t *testing.T) {
-	t.Parallel()
-	s := newRealSite(t, 1)
-	conn := s.connect(t)
-	s.fill(t, conn, 0, 10, ownKey)
-	j := newJournal()
-	m := s.join(t, conn, Config{Handle: j.handler("m", atOnce)})
-	s.requireCommitted(t, conn, 0, 10)
-	response, err := conn.client.DeleteTopics(t.Context(), &kafka.DeleteTopicsRequest{Topics: []string{s.topic}})
-	require.NoError(t, err)
-	require.NoError(t, response.Errors[s.topic])
-	s.createTopic(t, kafka.TopicConfig{NumPartitions: 1, ReplicationFactor: 1})
-	s.fill(t, s.connect(t), 0, 4, ownKey)
-	require.Eventually(t, func() bool { return j.begunAt(0, 3) == 2 }, patience, glimpse, "the new records are worked")
-	s.requireCommitted(t, conn, 0, 4)
-	requireLoud(t, m, 10, 0)
 }
 
 // TestT20HolesOfARealLogAreNoLoss works a compacted log from its beginning.

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,8 +15,9 @@ type Metrics struct {
 	assigned   prometheus.Gauge
 	rebalances prometheus.Counter
 	outOfRange prometheus.Counter
-	lag        *prometheus.GaugeVec
+	rebuilds   *prometheus.CounterVec
 	duration   prometheus.Histogram
+	holdings
 }
 
 // eventBuckets reach from an idle system to a batch of hours, in seconds.
@@ -36,26 +38,56 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		outOfRange: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "ecreds_offset_out_of_range_total", Help: "Times that the log did not have the next offset any more.",
 		}),
-		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "ecreds_consumer_lag", Help: "Records of a partition that are not fetched yet, as of the last fetch.",
-		}, []string{"topic", "partition"}),
+		rebuilds: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ecreds_rebuilds_total", Help: "Readers and memberships that no longer worked and were made anew.",
+		}, []string{"what"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "ecreds_event_duration_seconds", Help: "Time from an event's publication until it came to rest.",
 			Buckets: eventBuckets, NativeHistogramBucketFactor: 1.1,
 		}),
 	}
-	registry.MustRegister(m.inFlight, m.assigned, m.rebalances, m.outOfRange, m.lag, m.duration)
+	for _, what := range []string{rebuiltReader, rebuiltMembership} {
+		m.rebuilds.WithLabelValues(what)
+	}
+	registry.MustRegister(m.inFlight, m.assigned, m.rebalances, m.outOfRange, m.rebuilds, m.duration, &m.holdings)
 	return m
-}
-
-func (m *Metrics) behind(topic string, partition int, records int64) {
-	m.lag.WithLabelValues(topic, strconv.Itoa(partition)).Set(float64(records))
-}
-
-func (m *Metrics) unassigned(topic string, partition int) {
-	m.lag.DeleteLabelValues(topic, strconv.Itoa(partition))
 }
 
 func (m *Metrics) rested(message kafka.Message) {
 	m.duration.Observe(time.Since(message.Time).Seconds())
+}
+
+// holdings shows what a consumer holds, as it is when somebody looks.
+type holdings struct{ consumer atomic.Pointer[Consumer] }
+
+var (
+	lagDesc = prometheus.NewDesc("ecreds_consumer_lag",
+		"Records of a partition that are not at rest, fetched or not.", []string{"topic", "partition"}, nil)
+	ageDesc = prometheus.NewDesc("ecreds_oldest_event_age_seconds",
+		"Age of the oldest event that this process has fetched and that is not at rest; 0 = there is none.", nil, nil)
+)
+
+// show has the holdings be those of a consumer.
+func (h *holdings) show(c *Consumer) { h.consumer.Store(c) }
+
+// Describe is for the registry.
+func (h *holdings) Describe(descs chan<- *prometheus.Desc) {
+	descs <- lagDesc
+	descs <- ageDesc
+}
+
+// Collect is for the registry.
+func (h *holdings) Collect(metrics chan<- prometheus.Metric) {
+	age := time.Duration(0)
+	if c := h.consumer.Load(); c != nil {
+		for _, p := range c.holding() {
+			if lag, ok := p.tracker.lag(); ok {
+				metrics <- prometheus.MustNewConstMetric(lagDesc, prometheus.GaugeValue, float64(lag), c.Topic, strconv.Itoa(p.id))
+			}
+			if oldest := p.tracker.oldest(); !oldest.IsZero() {
+				age = max(age, time.Since(oldest))
+			}
+		}
+	}
+	metrics <- prometheus.MustNewConstMetric(ageDesc, prometheus.GaugeValue, age.Seconds())
 }

@@ -2,17 +2,18 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"go.uber.org/zap"
 )
 
 // partition works one partition while it is assigned to this process: it
 // fetches in order, queues events by key in lanes, and tracks what is at rest.
+// The window bounds all of it: how long a lane gets, too, so that a key with
+// very many events keeps at most its own partition waiting.
 type partition struct {
 	c       *Consumer
 	id      int
@@ -22,8 +23,12 @@ type partition struct {
 	fetch     context.Context // ends when the partition goes away or the program stops; then nothing is begun
 	stopFetch context.CancelFunc
 
+	committed time.Time   // when we last committed its offset; guarded by the consumer's commits
+	awaiting  atomic.Bool // a record is being fetched, as long as none comes
+
 	mu    sync.Mutex
 	lanes map[lane][]kafka.Message // a lane is here while it runs
+	renew context.CancelFunc       // has another reader go on
 }
 
 // lane names what is worked in order: the events of one key, or an event
@@ -43,163 +48,15 @@ func laneOf(message kafka.Message) lane {
 func (c *Consumer) newPartition(id int) *partition {
 	p := &partition{
 		c: c, id: id, tracker: newTracker(), window: make(chan struct{}, c.Window), lanes: map[lane][]kafka.Message{},
+		renew: func() {},
 	}
 	p.fetch, p.stopFetch = context.WithCancel(c.fetching)
 	return p
 }
 
-func (c *Consumer) newReader(partition int) *kafka.Reader {
-	return kafka.NewReader(kafka.ReaderConfig{
-		Brokers: c.conn.brokers, Topic: c.Topic, Partition: partition, Dialer: c.conn.dialer,
-		MinBytes: 1, MaxBytes: 1 << 20, MaxWait: time.Second, QueueCapacity: 256,
-		ReadBatchTimeout: closeTimeout, // for one record of a batch; closing waits for it
-		ReadLagInterval:  -1,           // it would open a connection of its own, and outlive Close
-		IsolationLevel:   kafka.ReadCommitted, OffsetOutOfRangeError: true,
-		ErrorLogger: kafka.LoggerFunc(c.kafkaTrouble),
-	})
-}
-
-// run fetches from an offset until the partition goes away. The reader may
-// take a second to close, which nobody needs to wait for but the program's end.
-func (p *partition) run(offset int64) {
-	defer p.c.ending.Done()
-	reader := p.c.newReader(p.id)
-	p.follow(reader, offset)
-	if err := reader.Close(); err != nil {
-		p.c.Log.Warn("cannot close a reader", zap.Int("partition", p.id), zap.Error(err))
-	}
-}
-
-func (p *partition) follow(reader *kafka.Reader, offset int64) {
-	defer p.c.work.Done()
-	position, ok := p.locate(offset)
-	if !ok {
-		return
-	}
-	p.tracker.begin(position, offset)
-	if err := reader.SetOffset(position); err != nil {
-		p.c.Log.Error("cannot set a reader's offset", zap.Int("partition", p.id), zap.Error(err))
-		return
-	}
-	for p.room() {
-		message, err := p.next(reader)
-		if errors.Is(err, kafka.OffsetOutOfRange) {
-			p.startOver(position)
-		}
-		if err != nil {
-			return
-		}
-		if message.Offset > position {
-			p.explainGap(position)
-		}
-		position = message.Offset + 1
-		p.behind(message.HighWaterMark - position)
-		p.tracker.deliver(message.Offset)
-		p.enqueue(message)
-	}
-}
-
-// locate finds where to begin: at an offset, or at the first record where there
-// is no offset or the log does not have it; false = the partition went away.
-func (p *partition) locate(offset int64) (int64, bool) {
-	doubted := false
-	for {
-		first, last, err := p.c.conn.bounds(p.fetch, p.c.Topic, p.id)
-		switch {
-		case p.fetch.Err() != nil:
-			return 0, false
-		case err != nil:
-			p.c.Log.Warn("cannot find the bounds of a partition; trying again", zap.Int("partition", p.id), zap.Error(err))
-		case offset < 0:
-			p.c.Log.Info("no offset is committed; beginning at the first record",
-				zap.Int("partition", p.id), zap.Int64("first", first))
-			p.behind(last - first)
-			return first, true
-		case first <= offset && offset <= last:
-			p.behind(last - offset)
-			return offset, true
-		case offset < first || doubted:
-			p.outOfRange(offset, first)
-			p.behind(last - first)
-			return first, true
-		default:
-			// A leader that has just taken over may know less for a moment.
-			doubted = true
-		}
-		if !sleep(p.fetch, fetchPause) {
-			return 0, false
-		}
-	}
-}
-
-// startOver puts another partition in the place of this one when the log ends
-// before the position: its offsets mean other records now, so what is in flight
-// must not count for them. If that was a leader's passing ignorance, it begins
-// with what is not at rest.
-func (p *partition) startOver(position int64) {
-	start, ok := p.locate(position)
-	if !ok {
-		return
-	}
-	if start == position {
-		start, _ = p.tracker.toCommit()
-	}
-	p.c.reopen(p, start)
-}
-
-// outOfRange tells that the log does not have an offset: records were deleted
-// before they were worked, or the topic was made anew. What is met twice is
-// recognised by the ledger.
-func (p *partition) outOfRange(offset, first int64) {
-	p.c.Metrics.outOfRange.Inc()
-	p.c.Log.Error("the log no longer has the next offset; going on at its first record",
-		zap.Int("partition", p.id), zap.Int64("offset", offset), zap.Int64("first", first))
-}
-
-// explainGap looks why a record was not delivered. A hole in the log is
-// ordinary (a compacted topic, a transaction's end), but the library also skips
-// records that were deleted, and does not say so.
-func (p *partition) explainGap(position int64) {
-	first, _, err := p.c.conn.bounds(p.fetch, p.c.Topic, p.id)
-	switch {
-	case p.fetch.Err() != nil: // and so is the answer
-	case err != nil:
-		p.c.Log.Warn("cannot tell whether records were lost", zap.Int("partition", p.id),
-			zap.Int64("offset", position), zap.Error(err))
-	case position < first:
-		p.outOfRange(position, first)
-	}
-}
-
-// room waits for the window before anything is fetched, so that what is in
-// memory is bounded; false = the partition went away.
-func (p *partition) room() bool {
-	select {
-	case p.window <- struct{}{}:
-		return p.c.gate.wait(p.fetch)
-	case <-p.fetch.Done():
-		return false
-	}
-}
-
-// fetchPause is the wait before a fetch is repeated that failed for good: the
-// reader itself has retried by then.
-const fetchPause = time.Second
-
-// next fetches one record, however long the brokers are away. Its error means
-// that the partition went away, or that the log does not have the offset.
-func (p *partition) next(reader *kafka.Reader) (kafka.Message, error) {
-	for {
-		message, err := reader.FetchMessage(p.fetch)
-		if err == nil || p.fetch.Err() != nil || errors.Is(err, kafka.OffsetOutOfRange) {
-			return message, err
-		}
-		p.c.Log.Warn("cannot fetch; trying again", zap.Int("partition", p.id), zap.Error(p.c.conn.explain(err)))
-		if !sleep(p.fetch, fetchPause) {
-			return message, p.fetch.Err()
-		}
-	}
-}
+// drop gives up what has not begun. Events in flight are finished; their
+// results are not committed by us when the partition went away.
+func (p *partition) drop() { p.stopFetch() }
 
 // enqueue puts an event behind those of its key.
 func (p *partition) enqueue(message kafka.Message) {
@@ -245,41 +102,31 @@ func (p *partition) head(l lane) (kafka.Message, bool) {
 }
 
 // work offers an event to the handler until it is at rest; false = it was
-// given up, for the partition went away or the program stops.
+// given up, for the partition went away or the program stops. A held event has
+// given up its place: waiting costs nobody anything.
 func (p *partition) work(message kafka.Message) bool {
-	for holds := 0; ; holds++ {
-		if !p.c.begin(p) {
+	pause := p.c.pause
+	turn, holds := pause.fresh, 0
+	for {
+		probe, ok := p.c.begin(p, turn)
+		if !ok {
 			return false
 		}
 		outcome := p.c.handle(message)
-		p.c.end()
+		p.c.end(probe)
 		if outcome.AtRest {
 			p.c.Metrics.rested(message)
 			return true
 		}
-		// A held event has given up its place: waiting costs nobody anything.
-		if !sleep(p.fetch, holdFor(outcome.HoldFor, holds)) {
+		turn = pause.held
+		select {
+		case <-time.After(holdFor(outcome.HoldFor, holds)):
+			holds++
+		case <-pause.running.whenShut(): // then it waits for a turn, or for the end of the pause
+			holds = 0
+		case <-p.fetch.Done():
 			return false
 		}
-	}
-}
-
-// drop gives up what has not begun. Events in flight are finished; their
-// results are not committed by us when the partition went away.
-func (p *partition) drop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.stopFetch()
-	p.c.Metrics.unassigned(p.c.Topic, p.id)
-}
-
-// behind shows how many records are still to be fetched, while the partition
-// is ours.
-func (p *partition) behind(records int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.fetch.Err() == nil {
-		p.c.Metrics.behind(p.c.Topic, p.id, records)
 	}
 }
 

@@ -171,7 +171,7 @@ func stopLeavesAGroupThatIsBeingJoined(t *testing.T, s *site) {
 		ID: s.group, Brokers: other.brokers, Topics: []string{s.topic}, SessionTimeout: 25 * time.Second,
 	})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return !gateOpen(m.gate) }, patience, glimpse, "the member is joining again")
+	require.Eventually(t, func() bool { return !m.gate.isOpen() }, patience, glimpse, "the member is joining again")
 
 	id := m.current().MemberID
 	require.Less(t, m.stop(t), closeTimeout+3*time.Second)
@@ -179,12 +179,6 @@ func stopLeavesAGroupThatIsBeingJoined(t *testing.T, s *site) {
 	close(stay)
 	require.NoError(t, silent.Close())
 	require.NoError(t, third.Close())
-}
-
-func gateOpen(g *gate) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.open
 }
 
 func TestStopBeforeTheBrokerAnswers(t *testing.T) {
@@ -230,10 +224,7 @@ func restartAfterAKillRepeatsOnlyWhatIsUncommitted(t *testing.T, s *site) {
 
 func TestBrokerRestart(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	port := listener.Addr().(*net.TCPAddr).Port
-	require.NoError(t, listener.Close())
+	port := freePorts(t, 1)[0]
 	options := []kfake.Opt{kfake.DataDir(t.TempDir()), kfake.SyncWrites(), kfake.Ports(port)}
 
 	cluster := newBroker(t, 2, options...)

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -154,12 +157,18 @@ type journal struct {
 	checked   map[int]int64      // partitions are at rest up to here
 	wrongs    []string
 	completed int
+	first     map[string]map[int64]*first // by key and offset
+	now       int                         // counts what happens
 }
+
+// first is when an event was begun and at rest for the first time, by whomever.
+type first struct{ begun, rested int }
 
 func newJournal() *journal {
 	return &journal{
 		begun: map[place]int{}, rested: map[place]int{}, by: map[place]string{}, order: map[string][]int64{},
 		worked: map[string]int{}, checked: map[int]int64{},
+		first: map[string]map[int64]*first{},
 	}
 }
 
@@ -172,6 +181,7 @@ func (j *journal) handler(member string, do Handler) Handler {
 		j.begun[placeOf(m)]++
 		j.by[placeOf(m)] = member
 		j.order[string(m.Key)] = append(j.order[string(m.Key)], m.Offset)
+		j.firstOf(m).begun = j.tick(j.firstOf(m).begun)
 		j.running++
 		j.most = max(j.most, j.running)
 		if j.worked[key]++; j.worked[key] > 1 && m.Key != nil {
@@ -187,8 +197,47 @@ func (j *journal) handler(member string, do Handler) Handler {
 		outcome := do(ctx, m)
 		if outcome.AtRest {
 			j.rest(placeOf(m))
+			j.mu.Lock()
+			j.firstOf(m).rested = j.tick(j.firstOf(m).rested)
+			j.mu.Unlock()
 		}
 		return outcome
+	}
+}
+
+// firstOf is for tests whose keys are each of one partition.
+func (j *journal) firstOf(m kafka.Message) *first {
+	key := string(m.Key)
+	if j.first[key] == nil {
+		j.first[key] = map[int64]*first{}
+	}
+	if j.first[key][m.Offset] == nil {
+		j.first[key][m.Offset] = &first{}
+	}
+	return j.first[key][m.Offset]
+}
+
+// tick is now, for what has not happened before.
+func (j *journal) tick(before int) int {
+	if before > 0 {
+		return before
+	}
+	j.now++
+	return j.now
+}
+
+// requireOrder wants each event begun only when the one before it of its key
+// had been at rest, whoever worked either.
+func (j *journal) requireOrder(tb testing.TB) {
+	tb.Helper()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for key, events := range j.first {
+		before := 0
+		for _, offset := range slices.Sorted(maps.Keys(events)) {
+			require.Greater(tb, events[offset].begun, before, "offset %d of key %s was begun too early", offset, key)
+			before = events[offset].rested
+		}
 	}
 }
 
@@ -202,6 +251,19 @@ func (j *journal) rest(p place) {
 		j.gap = max(j.gap, now.Sub(j.last))
 	}
 	j.last = now
+}
+
+// beginGap measures gaps from now on.
+func (j *journal) beginGap() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.last, j.gap = time.Now(), 0
+}
+
+func (j *journal) longestGap() time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.gap
 }
 
 // watch looks at each commit when it reaches the broker: everything below must
@@ -341,6 +403,38 @@ func (m *member) requireAssigned(tb testing.TB, partitions int) {
 func (m *member) rebalancesSeen() int { return int(testutil.ToFloat64(m.Metrics.rebalances)) }
 func (m *member) lossesSeen() int     { return int(testutil.ToFloat64(m.Metrics.outOfRange)) }
 
+// shown returns what a metric of the member's holdings shows, by its label
+// partition.
+func (m *member) shown(tb testing.TB, name string) map[string]float64 {
+	tb.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(&m.Metrics.holdings)
+	families, err := registry.Gather()
+	require.NoError(tb, err)
+	values := map[string]float64{}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			partition := ""
+			for _, label := range metric.GetLabel() {
+				if label.GetName() == "partition" {
+					partition = label.GetValue()
+				}
+			}
+			if family.GetName() == name {
+				values[partition] = metric.GetGauge().GetValue()
+			}
+		}
+	}
+	return values
+}
+
+func (m *member) lagShown(tb testing.TB, partition int) int {
+	tb.Helper()
+	lag, ok := m.shown(tb, "ecreds_consumer_lag")[strconv.Itoa(partition)]
+	require.True(tb, ok, "no lag of partition %d is shown", partition)
+	return int(lag)
+}
+
 // owned lists the partitions of a member.
 func (m *member) owned() map[int]bool {
 	m.mu.Lock()
@@ -377,6 +471,17 @@ func (l *lifeline) dial(ctx context.Context, network, address string) (net.Conn,
 	}
 	l.conns = append(l.conns, conn)
 	return conn, nil
+}
+
+// breakOne closes a connection that may be in use: a request is lost, or its
+// answer.
+func (l *lifeline) breakOne(random *rand.Rand) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.conns) > 0 {
+		i := len(l.conns) - 1 - random.IntN(min(len(l.conns), 20)) // of the younger ones, which may live
+		l.conns[i].Close()
+	}
 }
 
 func (l *lifeline) cut() {

@@ -3,6 +3,9 @@ package stream
 import (
 	"slices"
 	"sync"
+	"time"
+
+	"github.com/segmentio/kafka-go"
 )
 
 // tracker knows which delivered offsets of a partition are at rest, and up to
@@ -14,11 +17,14 @@ type tracker struct {
 	pending   []delivery // delivered and not yet passed, by offset
 	watermark int64      // the offset to commit: everything below is at rest
 	committed int64      // the last offset that the broker took
+	position  int64      // the offset to fetch next
+	end       int64      // where the log ended, as far as is known
 }
 
 type delivery struct {
 	offset int64
 	atRest bool
+	time   time.Time // of the record
 }
 
 // uncommitted stands for an offset that the broker does not have, or not any
@@ -36,14 +42,51 @@ func (t *tracker) begin(start, committed int64) {
 	if committed > start {
 		committed = uncommitted
 	}
-	t.watermark, t.committed = start, committed
+	t.watermark, t.committed, t.position = start, committed, start
 }
 
 // deliver takes note of an event; offsets come in rising order.
-func (t *tracker) deliver(offset int64) {
+func (t *tracker) deliver(message kafka.Message) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.pending = append(t.pending, delivery{offset: offset})
+	t.pending = append(t.pending, delivery{offset: message.Offset, time: message.Time})
+	t.position = message.Offset + 1
+	t.end = max(t.end, message.HighWaterMark, t.position)
+}
+
+// reach takes note of where the log ends.
+func (t *tracker) reach(end int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.end = max(t.end, end)
+}
+
+// frontier returns the offset to fetch next, and where the log ends.
+func (t *tracker) frontier() (position, end int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.position, t.end
+}
+
+// lag returns how many records of the log are not at rest; ok = false before
+// the tracker begins.
+func (t *tracker) lag() (records int64, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.end - t.watermark, t.watermark != uncommitted
+}
+
+// oldest returns the time of the oldest event that is not at rest; zero = there
+// is none. Times may be the producers', which need not rise with the offsets.
+func (t *tracker) oldest() (oldest time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, d := range t.pending {
+		if !d.atRest && (oldest.IsZero() || d.time.Before(oldest)) {
+			oldest = d.time
+		}
+	}
+	return oldest
 }
 
 // rest marks an event at rest and returns by how many events the watermark

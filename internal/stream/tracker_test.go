@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/segmentio/kafka-go"
 	"github.com/stretchr/testify/require"
 )
 
@@ -31,7 +32,7 @@ func TestTrackerWatermark(t *testing.T) {
 			tracker := newTracker()
 			tracker.begin(test.start, test.start)
 			for _, offset := range test.delivered {
-				tracker.deliver(offset)
+				tracker.deliver(kafka.Message{Offset: offset})
 			}
 			for i, offset := range test.rested {
 				require.Equal(t, test.passed[i], tracker.rest(offset), "passed by offset %d", offset)
@@ -58,7 +59,7 @@ func TestTrackerCommit(t *testing.T) {
 	require.False(t, news)
 
 	for offset := range int64(4) {
-		tracker.deliver(offset)
+		tracker.deliver(kafka.Message{Offset: offset})
 		tracker.rest(offset)
 	}
 	tracker.commit(4)
@@ -112,7 +113,7 @@ func FuzzTracker(f *testing.F) {
 			switch random.IntN(5) {
 			case 0, 1:
 				next += random.Int64N(3) // now and then a hole
-				tracker.deliver(next)
+				tracker.deliver(kafka.Message{Offset: next})
 				model.delivered = append(model.delivered, next)
 				next++
 			case 2, 3:

@@ -66,7 +66,8 @@ func New(ctx context.Context, config Config, logTo io.Writer) (*App, error) {
 		return nil, err
 	}
 	a.ledger, err = ledger.Open(ctx, ledger.Config{
-		URL: config.DatabaseURL, Migrate: config.Migrate, ClaimLapse: config.ClaimLapse, Registry: a.registry,
+		URL: config.DatabaseURL, Installation: config.TopicPrefix, Migrate: config.Migrate, ClaimLapse: config.ClaimLapse,
+		Registry: a.registry,
 	})
 	if err != nil {
 		return nil, errors.Join(err, a.listener.Close())

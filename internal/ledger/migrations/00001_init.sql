@@ -1,4 +1,6 @@
--- Times are epoch milliseconds; flags are 0 or 1; absent times are NULL.
+-- Times are epoch milliseconds; flags are 0 or 1; absent times are NULL. The
+-- words are SQLite's; what PostgreSQL spells otherwise is replaced when they are
+-- read (postgresWords).
 -- +goose Up
 
 -- One accepted /issue call, or the standing job of a batch and certificate that
@@ -15,10 +17,8 @@ CREATE TABLE jobs (
     estimate        BIGINT NOT NULL,
     resolved        BIGINT NOT NULL,
     read_to         TEXT   NOT NULL, -- the fan-out's cursor
-    issued          BIGINT NOT NULL DEFAULT 0,
     created_by      TEXT   NOT NULL,
     created_at      BIGINT NOT NULL,
-    moved_at        BIGINT NOT NULL, -- when an issuance of it last changed
     trace_parent    TEXT   NOT NULL,
     idempotency_key TEXT   UNIQUE,
     fingerprint     TEXT   NOT NULL
@@ -38,22 +38,22 @@ CREATE TABLE issuances (
     certificate      TEXT   NOT NULL,
     completed_on     BIGINT NOT NULL,
     job_id           TEXT   NOT NULL, -- the job that it is dispatched for
-    wanted_by        BIGINT NOT NULL, -- how many jobs want it; mostly 1, and then it is job_id
-    revision         BIGINT NOT NULL, -- the one being worked
-    last_revision    BIGINT NOT NULL, -- the newest asked for
-    state            TEXT   NOT NULL,
-    step             TEXT   NOT NULL,
-    attempts         BIGINT NOT NULL,
-    rounds           BIGINT NOT NULL,
-    reason           TEXT   NOT NULL,
-    http_status      BIGINT NOT NULL,
-    message          TEXT   NOT NULL,
+    wanted_by        BIGINT NOT NULL DEFAULT 1, -- how many jobs want it; mostly 1, and then it is job_id
+    revision         BIGINT NOT NULL DEFAULT 1, -- the one being worked
+    last_revision    BIGINT NOT NULL DEFAULT 1, -- the newest asked for
+    state            TEXT   NOT NULL DEFAULT 'queued',
+    step             TEXT   NOT NULL DEFAULT '',
+    attempts         BIGINT NOT NULL DEFAULT 0,
+    rounds           BIGINT NOT NULL DEFAULT 0,
+    reason           TEXT   NOT NULL DEFAULT '',
+    http_status      BIGINT NOT NULL DEFAULT 0,
+    message          TEXT   NOT NULL DEFAULT '',
     first_failed_at  BIGINT,
-    replays          BIGINT NOT NULL,
-    issued_at        BIGINT,          -- when some revision was first registered
+    replays          BIGINT NOT NULL DEFAULT 0,
+    issued_at        BIGINT,                    -- when some revision was first registered
     updated_at       BIGINT NOT NULL,
-    is_out           BIGINT NOT NULL,
-    dispatch         BIGINT NOT NULL, -- number of the last dispatch
+    is_out           BIGINT NOT NULL DEFAULT 0,
+    dispatch         BIGINT NOT NULL DEFAULT 0, -- number of the last dispatch
     due_at           BIGINT,
     taken_at         BIGINT,
     record_partition BIGINT,
@@ -61,7 +61,7 @@ CREATE TABLE issuances (
     claim_token      TEXT,
     claim_process    TEXT,
     claim_until      BIGINT,
-    crashes          BIGINT NOT NULL
+    crashes          BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX issuances_due ON issuances (job_id, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX issuances_out ON issuances (job_id) WHERE is_out = 1;
@@ -73,7 +73,7 @@ CREATE TABLE job_issuances (
     user_id  TEXT   NOT NULL,
     issuance BIGINT NOT NULL, -- its seq
     PRIMARY KEY (job_id, user_id, issuance)
-);
+) WITHOUT ROWID;
 CREATE INDEX job_issuances_issuance ON job_issuances (issuance);
 
 -- Learners whom a job passes over.
@@ -87,14 +87,18 @@ CREATE TABLE job_skips (
 );
 
 -- Sums shown to people, kept in the transaction that changes the rows; nothing
--- decides by them. kind: state, failed or skipped.
+-- decides by them. kind: state, issued, failed or skipped. The sum of a name is
+-- that of its shards: every process adds to a shard of its own, for two that add
+-- to one row would wait for each other's commits.
 CREATE TABLE job_counts (
-    job_id TEXT   NOT NULL,
-    kind   TEXT   NOT NULL,
-    name   TEXT   NOT NULL,
-    n      BIGINT NOT NULL,
-    PRIMARY KEY (job_id, kind, name)
-);
+    job_id   TEXT   NOT NULL,
+    kind     TEXT   NOT NULL,
+    name     TEXT   NOT NULL,
+    shard    BIGINT NOT NULL,
+    n        BIGINT NOT NULL,
+    moved_at BIGINT NOT NULL, -- when it last changed
+    PRIMARY KEY (job_id, kind, name, shard)
+) WITHOUT ROWID;
 
 -- 1 = first issue, +1 for each re-issue; one per cause.
 CREATE TABLE revisions (
@@ -102,31 +106,37 @@ CREATE TABLE revisions (
     revision       BIGINT NOT NULL,
     cause          TEXT   NOT NULL,
     old_id         TEXT   NOT NULL, -- the certificate it replaces
-    certificate_id TEXT   NOT NULL,
-    access_code    TEXT   NOT NULL,
-    pdf_url        TEXT   NOT NULL,
-    json_url       TEXT   NOT NULL,
-    json_data      TEXT,            -- the signed assertion; dropped once registered and notified
-    register_at    BIGINT,          -- first attempt to register; the id is fixed from then on
+    certificate_id TEXT   NOT NULL DEFAULT '',
+    access_code    TEXT   NOT NULL DEFAULT '',
+    pdf_url        TEXT   NOT NULL DEFAULT '',
+    json_url       TEXT   NOT NULL DEFAULT '',
+    json_data      TEXT ,  -- the signed assertion; dropped once registered and notified
+    register_at    BIGINT, -- first attempt to register; the id is fixed from then on
     registered_at  BIGINT,
-    email          TEXT   NOT NULL,
-    sms            TEXT   NOT NULL,
+    email          TEXT   NOT NULL DEFAULT 'pending',
+    sms            TEXT   NOT NULL DEFAULT 'pending',
     created_at     BIGINT NOT NULL,
-    PRIMARY KEY (issuance, revision),
-    UNIQUE (issuance, cause)
+    PRIMARY KEY (issuance, revision)
 );
 
 CREATE TABLE issuance_history (
     issuance BIGINT NOT NULL, -- its seq
     at       BIGINT NOT NULL,
+    n        BIGINT NOT NULL, -- among the lines that were written together
     revision BIGINT NOT NULL,
     state    TEXT   NOT NULL,
     step     TEXT   NOT NULL,
     attempts BIGINT NOT NULL,
     reason   TEXT   NOT NULL,
-    message  TEXT   NOT NULL
+    message  TEXT   NOT NULL,
+    PRIMARY KEY (issuance, at, n, state)
+) WITHOUT ROWID;
+
+-- Whose ledger this is: one row, written when it was first opened.
+CREATE TABLE installation (
+    id   BIGINT PRIMARY KEY, -- 1
+    name TEXT   NOT NULL
 );
-CREATE INDEX issuance_history_issuance ON issuance_history (issuance, at);
 
 -- One row for each start of a consumer; its claims end with it.
 CREATE TABLE processes (
@@ -214,6 +224,7 @@ DROP TABLE signing_keys;
 DROP TABLE dead_letters;
 DROP TABLE leases;
 DROP TABLE processes;
+DROP TABLE installation;
 DROP TABLE issuance_history;
 DROP TABLE revisions;
 DROP TABLE job_counts;
