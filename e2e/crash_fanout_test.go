@@ -10,18 +10,20 @@ import (
 )
 
 // TestCrashInTheMidstOfALargeFanOut kills the API again and again while it
-// writes down whom a batch of 100,000 is for.
+// writes down whom a batch is for: 10,000 learners in the short run, 100,000 in
+// the long one.
 func TestCrashInTheMidstOfALargeFanOut(t *testing.T) {
 	t.Parallel()
-	const learners, kills = 100_000, 6
-	seed, _ := crashSettings(t)
+	const kills = 6
+	seed, wanted := crashSettings(t)
+	learners := min(wanted*500, 100_000)
 	h := newCrashHouse(t, rand.New(rand.NewPCG(seed, 3)), nil, 1, 0)
 	b := h.newBatch(learners)
 	h.issueBatch(b)
 	api := h.apis[0]
 	for kill := range kills {
-		written := kill*learners/kills + h.rng.IntN(learners/kills)
-		h.until(func() bool { return h.written(b) >= written }, look, lastPatience, "the fan-out stands still")
+		written := (kill*learners + h.rng.IntN(learners)) / (kills + 1)
+		h.until(func() bool { return h.written(b) >= written }, glimpse, lastPatience, "the fan-out stands still")
 		api.strike()
 		require.Less(t, h.written(b), learners, "it dies in the midst of it")
 	}

@@ -40,29 +40,31 @@ func (h *crashHouse) moments(n, learners int) {
 	}
 }
 
-// deeds are n deaths, with another request for the batch among them.
+// deeds are n deaths in any order, with another request for the batch among
+// them.
 func (h *crashHouse) deeds(b *crashBatch, n int) []func() {
-	var deeds []func()
-	for range n {
-		deeds = append(deeds, h.death())
-	}
+	deeds := h.deaths(n)
 	again := []func(){func() {}, func() { h.issueBatch(b) }, func() { h.reIssue(b) }}
-	return slices.Insert(deeds, h.rng.IntN(n+1), again[h.rng.IntN(len(again))])
+	deeds = append(deeds, again[h.rng.IntN(len(again))])
+	h.rng.Shuffle(len(deeds), func(i, j int) { deeds[i], deeds[j] = deeds[j], deeds[i] })
+	return deeds
 }
 
-// death chooses who dies: mostly a program, and of those mostly a consumer.
-func (h *crashHouse) death() func() {
-	const api, broker, database = 30, 40, 50
-	switch chance := h.rng.IntN(100); {
-	case chance < api:
-		return h.apis[h.rng.IntN(len(h.apis))].strike
-	case chance < broker:
-		return h.killBroker
-	case chance < database && h.database != nil:
-		return h.killDatabase
-	default:
-		return h.consumers[h.rng.IntN(len(h.consumers))].strike
+// deaths chooses who dies: broker and database once each, and programs, of which
+// mostly a consumer.
+func (h *crashHouse) deaths(n int) []func() {
+	deaths := []func(){h.killBroker}
+	if h.database != nil {
+		deaths = append(deaths, h.killDatabase)
 	}
+	for len(deaths) < n {
+		programs := h.consumers
+		if h.rng.IntN(3) == 0 {
+			programs = h.apis
+		}
+		deaths = append(deaths, programs[h.rng.IntN(len(programs))].strike)
+	}
+	return deaths[:n]
 }
 
 func (h *crashHouse) killBroker() {

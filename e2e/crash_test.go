@@ -5,21 +5,28 @@ package e2e
 import (
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ecreds/issuer/internal/crash"
 )
 
 const (
-	// shortKills are the deaths of `make test`; `make crash` sets KILLS.
+	// shortKills are the deaths of `make test`, half of them on each ledger;
+	// `make crash` sets KILLS.
 	shortKills = 20
+	// longKills are so many that every point has its turn.
+	longKills = 200
 	// momentsOfARound and the points of one are few enough that a failure can be
 	// told from what came before it.
-	momentsOfARound        = 6
-	consumerPointsOfARound = 6
-	apiPointsOfARound      = 3
+	momentsOfARound        = 4
+	consumerPointsOfARound = 4
+	apiPointsOfARound      = 2
 	learnersOfAMoment      = 60 // so that each death has somebody to interrupt
 	learnersOfPoints       = 100
 )
@@ -57,11 +64,12 @@ func TestCrash(t *testing.T) {
 	report(t, h.crash(kills))
 }
 
-// crash lets rounds follow one another until so many parts have died, and looks
-// at what must be true after each.
-func (h *crashHouse) crash(kills int) (sum toll) {
+// crash lets rounds follow one another until half of the kills are done, and
+// looks at what must be true after each.
+func (h *crashHouse) crash(wanted int) (sum toll) {
 	h.tb.Helper()
 	var api, consumer []string
+	kills := max(wanted/2, 1)
 	for h.kills() < kills {
 		if sum.Rounds%2 == 0 {
 			if len(consumer) == 0 {
@@ -82,7 +90,23 @@ func (h *crashHouse) crash(kills int) (sum toll) {
 	}
 	t, all := h.settle(lastPatience)
 	require.True(h.tb, all, "not everything came to its end")
+	if wanted >= longKills {
+		require.Empty(h.tb, h.untried(), "points where nobody has died")
+	}
 	return h.sum(sum.plus(t))
+}
+
+// untried lists the points where nobody has died yet.
+func (h *crashHouse) untried() []string {
+	died := map[string]bool{}
+	for _, w := range h.wards() {
+		for _, armed := range w.diedAt {
+			point, _, _ := strings.Cut(armed, ":")
+			died[point] = true
+		}
+	}
+	points := slices.Concat(crash.APIPoints(), crash.ConsumerPoints())
+	return slices.DeleteFunc(points, func(point string) bool { return died[point] })
 }
 
 // sum adds what is counted for the house as a whole.

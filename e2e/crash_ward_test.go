@@ -23,6 +23,7 @@ type ward struct {
 	idle     bool     // it is not to run
 	running  *process // nil = it has not come up yet
 	deaths   int
+	diedAt   []string // the points among them
 }
 
 // tend starts a program that is not running, and says whether it runs. One that
@@ -59,6 +60,9 @@ func (w *ward) dead() bool {
 	require.True(w.h.tb, ok && status.Signaled() && status.Signal() == syscall.SIGKILL,
 		"%s was not killed, it ended by itself (%v): %s", w.binary, w.running.cmd.ProcessState, w.h.log.tail(20))
 	w.h.tb.Logf("%s %s died %s", time.Now().Format(time.TimeOnly), filepath.Base(w.binary), w.armed)
+	if w.armed != "" {
+		w.diedAt = append(w.diedAt, w.armed)
+	}
 	w.running, w.armed = nil, ""
 	w.deaths++
 	return true
