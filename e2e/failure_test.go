@@ -57,27 +57,75 @@ func (h *house) requireOneCertificateEach(n int) {
 	}
 }
 
-func TestAnOutageDeadLettersNobody(t *testing.T) {
-	for name, fault := range map[string]simulator.Fault{
-		"cert-service refuses connections": {Service: simulator.CertService, Outage: true},
-		"learner service answers 503":      {Operation: "certs_add", Status: 503},
-		"our credentials are refused":      {Operation: "certs_add", Status: 401},
+// TestAnOutageIsNotAFailure takes a service away in the midst of a batch, with
+// hardly a try to spare: nobody pays for it, and work resumes by itself, soon.
+// The one try is for calls to generate that are cut off at the beginning: that
+// may be their template's fault, and there is only one template.
+func TestAnOutageIsNotAFailure(t *testing.T) {
+	const learners = 150
+	for name, test := range map[string]struct {
+		fault      simulator.Fault
+		downstream string
+	}{
+		"cert-service refuses connections": {simulator.Fault{Service: simulator.CertService, Outage: true}, "cert"},
+		"cert-service answers 503":         {simulator.Fault{Operation: "generate", Status: 503}, "cert"},
+		"learner service answers 503":      {simulator.Fault{Service: simulator.LearnerService, Status: 503}, "learner"},
+		"our credentials are refused":      {simulator.Fault{Service: simulator.LearnerService, Status: 401}, "learner"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t, benchData(40))
-			h.platform.SetFault(fault)
+			h := newHouse(t, benchData(learners))
+			h.platform.SetFault(simulator.Fault{Operation: "generate", Latency: 50 * time.Millisecond})
 			a := h.startAPI()
-			h.startConsumer(func(c *consumer.Config) { c.RetryDelays, c.StepAttempts = nil, 1 })
+			w := h.startConsumer(func(c *consumer.Config) {
+				c.RetryDelays, c.StepAttempts, c.Concurrency = []time.Duration{50 * time.Millisecond}, 1, 16
+			})
 			id := a.issue(handbookBody(benchBatch, benchCourse)).JobID
-			require.Eventually(t, func() bool { return strings.Contains(h.log.String(), "an event is on hold") },
-				patience, 20*time.Millisecond)
+			require.Eventually(t, func() bool { return len(h.platform.Registered()) >= learners/5 }, patience, time.Millisecond)
+			h.platform.SetFault(test.fault)
+			w.awaitMetric(`ecreds_breaker_open{downstream="` + test.downstream + `"} 1`)
+			before := len(h.platform.Registered())
 			h.platform.ClearFaults()
+			ended := time.Now()
+			require.Eventually(t, func() bool { return len(h.platform.Registered()) > before }, patience, time.Millisecond)
+			require.Less(t, time.Since(ended), 5*time.Second, "work resumes")
+			w.awaitMetric(`ecreds_breaker_open{downstream="` + test.downstream + `"} 0`)
 			finished := a.awaitDone(id)
-			require.Equal(t, 40, finished.Counts["issued"])
+			require.Equal(t, learners, finished.Counts["issued"])
 			require.Empty(t, finished.FailedBy)
-			h.requireOneCertificateEach(40)
+			h.requireOneCertificateEach(learners)
+			require.Empty(t, h.records(deadLetterTopic, 0))
+			require.Contains(t, h.log.String(), `"msg":"paused","cause":"`+test.downstream+`"`, "nothing is fetched to be held")
 		})
 	}
+}
+
+// TestCertificatesGoOnWithoutTheNotifier: everybody is issued, and told later.
+func TestCertificatesGoOnWithoutTheNotifier(t *testing.T) {
+	const learners = 60
+	h := newHouse(t, benchData(learners))
+	h.platform.SetFault(simulator.Fault{Operation: "email", Status: 503})
+	a := h.startAPI()
+	w := h.startConsumer(func(c *consumer.Config) { c.StepAttempts = 1 })
+	id := a.issue(handbookBody(benchBatch, benchCourse)).JobID
+	require.Eventually(t, func() bool { return a.job(id).Counts["issued"] == learners }, patience, 20*time.Millisecond)
+	w.awaitMetric(`ecreds_breaker_open{downstream="notify"} 1`)
+	require.Zero(t, a.job(id).Counts["notified"])
+	h.platform.ClearFaults()
+	finished := a.awaitDone(id)
+	require.Equal(t, learners, finished.Counts["notified"])
+	require.Empty(t, finished.FailedBy)
+	require.Len(t, h.platform.Outbox(), learners, "everybody is told, once")
+	require.NotContains(t, h.log.String(), `"msg":"paused"`)
+	h.requireOneCertificateEach(learners)
+}
+
+// awaitMetric waits until the program shows a line among its metrics.
+func (c *client) awaitMetric(line string) {
+	c.tb.Helper()
+	require.Eventually(c.tb, func() bool {
+		status, metrics := c.do(http.MethodGet, "/metrics", "")
+		return status == http.StatusOK && strings.Contains(string(metrics), line+"\n")
+	}, patience, 10*time.Millisecond, "%s", line)
 }
 
 // TestBadDataEndsAsADeadLetter issues a batch where things are wrong with some

@@ -102,9 +102,10 @@ func (h *house) ledger() program.Ledger {
 func (h *house) apiConfig() api.Config {
 	return api.Config{
 		Kafka: h.kafka(), Ledger: h.ledger(), Log: program.Log{Level: "debug", Format: "json"},
-		Enrolments: program.Enrolments{ElasticsearchURL: h.search},
-		Content:    program.Content{ContentServiceURL: h.platform.URLs().ContentService},
-		HTTPAddr:   "127.0.0.1:0", PublishAhead: 10_000, MaxBodyBytes: 1 << 20,
+		Enrolments:        program.Enrolments{ElasticsearchURL: h.search},
+		Content:           program.Content{ContentServiceURL: h.platform.URLs().ContentService},
+		LearnerServiceURL: h.platform.URLs().LearnerService,
+		HTTPAddr:          "127.0.0.1:0", PublishAhead: 10_000, MaxBodyBytes: 1 << 20,
 	}
 }
 

@@ -97,9 +97,10 @@ func (l *local) enrolmentSettings() program.Enrolments {
 func (l *local) apiConfig() api.Config {
 	return api.Config{
 		Kafka: l.kafkaSettings(), Ledger: l.ledgerSettings(), Enrolments: l.enrolmentSettings(),
-		Content:  program.Content{ContentServiceURL: l.platform.URLs().ContentService},
-		Log:      program.Log{Level: "info", Format: "json"},
-		HTTPAddr: loopback(l.config.APIPort), HTTPAddrSetting: "API_PORT", PublishAhead: 10_000, MaxBodyBytes: 1 << 20,
+		Content:           program.Content{ContentServiceURL: l.platform.URLs().ContentService},
+		LearnerServiceURL: l.platform.URLs().LearnerService,
+		Log:               program.Log{Level: "info", Format: "json"},
+		HTTPAddr:          loopback(l.config.APIPort), HTTPAddrSetting: "API_PORT", PublishAhead: 10_000, MaxBodyBytes: 1 << 20,
 	}
 }
 

@@ -10,7 +10,6 @@ package certsvc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -29,6 +28,7 @@ type Config struct {
 	URL     string        // base, such as http://cert-service:9000
 	Timeout time.Duration // of one call; 0 = [DefaultTimeout]
 	HTTP    *http.Client  // shared by the edges
+	Gate    *sunbird.Gate // before the service, for all its clients; nil = none
 	// BasePath stands before the addresses of the files of a certificate, such
 	// as https://example.org/certs; empty = as cert-service is set up itself.
 	BasePath string
@@ -46,7 +46,7 @@ func New(c Config) (*Client, error) {
 		c.Timeout = DefaultTimeout
 	}
 	client, err := sunbird.NewClient(sunbird.Config{
-		Service: "cert-service", URL: c.URL, Timeout: c.Timeout, HTTP: c.HTTP,
+		Service: "cert-service", URL: c.URL, Timeout: c.Timeout, HTTP: c.HTTP, Gate: c.Gate,
 	})
 	if err != nil {
 		return nil, err
@@ -75,9 +75,12 @@ func (c *Client) Generate(ctx context.Context, r issue.GenerateRequest) (issue.C
 	answer, err := c.http.Do(ctx, sunbird.Call{
 		Method: http.MethodPost, Path: "/v1/certs/generate", Body: body,
 		Sent: []string{r.Recipient.FullName(), string(r.Recipient.ID)},
+		// The usual cause of no reply is one template that hangs, not a service that
+		// is away (it answers nothing for 75 s, then closes the connection).
+		Suspect: r.Template.HTMLTemplate,
 	})
 	if err != nil {
-		return issue.Certificate{}, withoutReply(err)
+		return issue.Certificate{}, err
 	}
 	if answer.Status != http.StatusOK {
 		return issue.Certificate{}, classify(answer)
@@ -87,18 +90,4 @@ func (c *Client) Generate(ctx context.Context, r issue.GenerateRequest) (issue.C
 		return issue.Certificate{}, answer.Bad(err)
 	}
 	return certificate, nil
-}
-
-// withoutReply makes a generate call that got no reply transient: the usual
-// cause is one template that hangs, not a service that is away (it answers
-// nothing for 75 s, then closes the connection). Whether it is an outage shows
-// only over several templates, which the core knows.
-func withoutReply(err error) error {
-	var failure *issue.Failure
-	if !errors.As(err, &failure) || !errors.Is(err, sunbird.ErrNoReply) {
-		return err
-	}
-	transient := *failure
-	transient.Verdict, transient.Reason = issue.Transient, issue.ReasonTimeout
-	return &transient
 }

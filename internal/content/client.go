@@ -27,6 +27,7 @@ type Config struct {
 	URL     string
 	Timeout time.Duration // of one call; 0 = [DefaultTimeout]
 	HTTP    *http.Client  // shared by the edges
+	Gate    *sunbird.Gate // before the service, for all its clients; nil = none
 }
 
 // Client calls the content service.
@@ -40,7 +41,7 @@ func New(c Config) (*Client, error) {
 		c.Timeout = DefaultTimeout
 	}
 	client, err := sunbird.NewClient(sunbird.Config{
-		Service: "content-service", URL: c.URL, Timeout: c.Timeout, HTTP: c.HTTP,
+		Service: "content-service", URL: c.URL, Timeout: c.Timeout, HTTP: c.HTTP, Gate: c.Gate,
 	})
 	if err != nil {
 		return nil, err

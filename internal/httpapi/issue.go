@@ -42,12 +42,9 @@ func (a *api) issue(w http.ResponseWriter, r *http.Request) error {
 // readIssue reads everything that a call says, in the platform's order: type,
 // body, then what came in later years.
 func readIssue(r *http.Request) (issue.Request, error) {
-	if !isJSON(r.Header.Get("Content-Type")) {
-		return issue.Request{}, errContentType
-	}
-	body, err := io.ReadAll(r.Body)
+	body, err := readBody(r)
 	if err != nil {
-		return issue.Request{}, unreadable(err)
+		return issue.Request{}, err
 	}
 	request, err := parseIssueRequest(body)
 	if err != nil {
@@ -63,6 +60,18 @@ func readIssue(r *http.Request) (issue.Request, error) {
 	}
 	request.Fingerprint, err = fingerprint(request)
 	return request, err
+}
+
+// readBody reads a body that says that it is JSON.
+func readBody(r *http.Request) ([]byte, error) {
+	if !isJSON(r.Header.Get("Content-Type")) {
+		return nil, errContentType
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	return body, nil
 }
 
 // isJSON accepts parameters such as a charset. The text is JSON in UTF-8

@@ -27,6 +27,11 @@ type (
 		Accept(ctx context.Context, r issue.Request) (issue.Acceptance, error)
 	}
 
+	// Reconciler compares a batch with the ledger, or refuses to.
+	Reconciler interface {
+		Reconcile(ctx context.Context, r issue.ReconcileRequest) (issue.Reconciliation, error)
+	}
+
 	// Jobs reads what is known about accepted jobs. A job that does not exist
 	// is false; a ledger that does not answer is an error wrapping
 	// [issue.ErrUnavailable].
@@ -37,11 +42,12 @@ type (
 )
 
 // Config is what the handlers need. [NewAdmin] and [Admin] read neither
-// Accepter nor Jobs.
+// Accepter nor Reconciler nor Jobs.
 type Config struct {
-	Accepter Accepter
-	Jobs     Jobs
-	Checks   []Check // shown by /health, in this order
+	Accepter   Accepter
+	Reconciler Reconciler
+	Jobs       Jobs
+	Checks     []Check // shown by /health, in this order
 	// Ready says whether this process can do its work; nil = always. Its error
 	// is shown by /ready, so it names the part that is missing.
 	Ready    func(ctx context.Context) error
@@ -82,6 +88,7 @@ func (a *api) routes() {
 	for _, pattern := range issuePatterns {
 		r.Post(pattern, a.serve(a.issue, issueNeeds))
 	}
+	r.Post(Prefix+"/reconcile", a.serve(a.reconcile, issueNeeds))
 	r.Get(Prefix+"/jobs/{id}", a.serve(a.job, jobsNeed))
 	r.Get(Prefix+"/jobs/{id}/learners", a.serve(a.learners, jobsNeed))
 	Admin(a.Config)(r)

@@ -19,13 +19,23 @@ const (
 type jitter struct {
 	bound    time.Duration
 	floor    time.Duration
+	patience time.Duration
+	begun    bool
 	deadline time.Time
 }
 
 var _ backoff.BackOff = (*jitter)(nil)
 
 func newJitter(patience time.Duration) *jitter {
-	return &jitter{bound: jitterBase, deadline: time.Now().Add(patience)}
+	return &jitter{bound: jitterBase, patience: patience, deadline: time.Now().Add(patience)}
+}
+
+// begin starts the patience anew, once, and answers when it ends.
+func (j *jitter) begin() time.Time {
+	if !j.begun {
+		j.begun, j.deadline = true, time.Now().Add(j.patience)
+	}
+	return j.deadline
 }
 
 // atLeast makes the next wait no shorter than d.

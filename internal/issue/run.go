@@ -83,18 +83,15 @@ func (r *run) perform(ctx context.Context, s step) error {
 		r.issuance.Step, r.issuance.Attempts, r.issuance.Rounds = s.name, 0, 0
 	}
 	r.spentBefore = r.issuance.Attempts
-	deadline := time.Now().Add(stepPatience + r.CallTimeout[s.name])
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
 	waits := newJitter(stepPatience)
 	var last error
 	attempt := func() error {
-		if last = r.try(ctx, s, deadline.Add(claimGrace)); last == nil {
+		if last = r.try(ctx, s, waits); last == nil {
 			return nil
 		}
 		failure := AsFailure(last)
 		waits.atLeast(failure.RetryAfter)
-		if failure.Verdict != Transient || errors.Is(last, ErrClaimLost) {
+		if _, waiting := unplaced(last); waiting || failure.Verdict != Transient || errors.Is(last, ErrClaimLost) {
 			return backoff.Permanent(last)
 		}
 		return last
@@ -106,17 +103,45 @@ func (r *run) perform(ctx context.Context, s step) error {
 	return last
 }
 
-// try makes one call: lookups, then the write that renews the claim and
-// records the attempt, and only then the call.
-func (r *run) try(ctx context.Context, s step, until time.Time) error {
+// try makes one call: lookups, then a place at the service, then the write that
+// renews the claim and records the attempt, and only then the call. The time of
+// the step begins with its first place: waiting for one costs it nothing.
+func (r *run) try(ctx context.Context, s step, waits *jitter) error {
 	r.called = false
 	if err := r.survive(func() error { return r.lookUp(ctx) }); err != nil {
-		r.issuance.Attempts++
-		return r.tried(s, 0, err)
+		return r.uncalled(ctx, s, err)
 	}
 	if s.needless != nil && s.needless(r) {
 		return nil
 	}
+	ctx, done, err := r.Places.Take(ctx, s.name)
+	if err != nil {
+		return r.uncalled(ctx, s, err)
+	}
+	defer done()
+	deadline := waits.begin().Add(r.CallTimeout[s.name])
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	if err := r.record(ctx, s, deadline.Add(claimGrace)); err != nil {
+		return err
+	}
+	r.called = true
+	begun := time.Now()
+	err = r.survive(func() error { return s.call(r, ctx) })
+	return r.tried(s, time.Since(begun), err)
+}
+
+// uncalled takes note of a try that ended before its call.
+func (r *run) uncalled(ctx context.Context, s step, err error) error {
+	if _, waiting := unplaced(err); waiting || ctx.Err() != nil {
+		return err // nothing was tried
+	}
+	r.issuance.Attempts++
+	return r.tried(s, 0, err)
+}
+
+// record writes that a step is about to make its call.
+func (r *run) record(ctx context.Context, s step, until time.Time) error {
 	achieved, email, sms := r.change, r.issuance.Email, r.issuance.SMS
 	r.issuance.Attempts++
 	r.change.Claim.Until = until
@@ -124,19 +149,16 @@ func (r *run) try(ctx context.Context, s step, until time.Time) error {
 	if s.mark != nil {
 		s.mark(r)
 	}
-	if err := r.write(ctx); err != nil {
+	err := r.write(ctx)
+	if err != nil {
 		// Nothing was called: no attempt was spent, and no message is in doubt
 		// that was not before.
 		r.issuance.Attempts--
 		r.change = achieved
 		r.email().reach(email)
 		r.sms().reach(sms)
-		return err
 	}
-	r.called = true
-	begun := time.Now()
-	err := r.survive(func() error { return s.call(r, ctx) })
-	return r.tried(s, time.Since(begun), err)
+	return err
 }
 
 // tried takes note of one try and passes its error on.
@@ -245,13 +267,16 @@ func (r *run) finish(ctx context.Context) Outcome {
 func (r *run) conclude(ctx context.Context, name Step, err error) Outcome {
 	failure := AsFailure(err)
 	r.answered(name, failure)
+	turn, waiting := unplaced(err)
 	switch {
 	case errors.Is(err, ErrClaimLost), errors.Is(err, errLedgerAway), ctx.Err() != nil:
 		return r.giveUp(ctx, err)
+	case waiting:
+		return r.queue(ctx, turn)
 	case failure.Verdict == Outage && name == StepNotify && len(r.RetryDelays) > 0:
 		// The certificate is issued. Holding the event for its message would keep
 		// others from theirs.
-		return r.retryLater(ctx, name, failure, r.nextDelay(failure), 0)
+		return r.retryLater(ctx, name, failure, r.notifierWait(), 0)
 	case failure.Verdict == Outage:
 		r.describe(name, failure) // so that people see what it waits for
 		return r.giveUp(ctx, err)
@@ -270,13 +295,8 @@ func (r *run) settle(ctx context.Context, name Step, failure *Failure) Outcome {
 	case r.issuance.Rounds >= len(r.RetryDelays):
 		return r.fail(ctx, name, failure, ClassExhausted)
 	default:
-		return r.retryLater(ctx, name, failure, r.nextDelay(failure), 1)
+		return r.retryLater(ctx, name, failure, r.RetryDelays[r.issuance.Rounds], 1)
 	}
-}
-
-// nextDelay is the wait before the next go, of which there must be one.
-func (r *run) nextDelay(failure *Failure) time.Duration {
-	return max(r.RetryDelays[min(r.issuance.Rounds, len(r.RetryDelays)-1)], failure.RetryAfter)
 }
 
 // giveUp ends the claim and keeps the event, for nothing was the learner's
@@ -284,20 +304,42 @@ func (r *run) nextDelay(failure *Failure) time.Duration {
 // that fail too, it is achieved again by whoever claims next.
 func (r *run) giveUp(ctx context.Context, cause error) Outcome {
 	r.warn(ctx, "an event is on hold", r.event, cause)
+	r.release(ctx)
+	return hold(max(holdAway, AsFailure(cause).RetryAfter))
+}
+
+// queue ends the claim of an event that only waits for its turn.
+func (r *run) queue(ctx context.Context, turn *NoPlaceError) Outcome {
+	r.Log.Debug("an event waits for its turn", append(r.fields(), zap.Error(turn))...)
+	r.release(ctx)
+	return hold(max(holdUnplaced, turn.RetryAfter))
+}
+
+func (r *run) release(ctx context.Context) {
 	r.change.Release = true
 	if err := r.write(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, ErrClaimLost) {
 		r.warn(ctx, "cannot release a claim; it will lapse", r.event, err)
 	}
-	return hold(max(holdAway, AsFailure(cause).RetryAfter))
 }
 
-// retryLater turns the issuance in until its time has come; rounds is what that
-// costs of the times it may wait.
+// maxNotifierWait is the longest wait for a notifier that is away.
+const maxNotifierWait = 5 * time.Minute
+
+// notifierWait is how long a notification waits for a notifier that is away: as
+// long as that has lasted already. After an hour half a million notifications
+// are not published anew every 30 s, and after a minute none waits for five.
+func (r *run) notifierWait() time.Duration {
+	lasted := min(time.Since(r.issuance.FirstFailure), maxNotifierWait)
+	return max(lasted, r.RetryDelays[0])
+}
+
+// retryLater turns the issuance in for a while, longer when the service asked
+// for more; rounds is what that costs of the times it may wait.
 func (r *run) retryLater(ctx context.Context, name Step, failure *Failure, wait time.Duration, rounds int) Outcome {
 	achieved := r.change
 	r.issuance.Rounds += rounds
 	r.describe(name, failure)
-	r.change.State, r.change.Rest, r.change.Due = Retrying, true, time.Now().Add(wait)
+	r.change.State, r.change.Rest, r.change.Due = Retrying, true, time.Now().Add(max(wait, failure.RetryAfter))
 	if err := r.write(context.WithoutCancel(ctx)); err != nil {
 		r.issuance.Rounds -= rounds
 		r.change = achieved

@@ -24,6 +24,7 @@ type services struct {
 	email     func(context.Context, Notification) error
 	sms       func(context.Context, Notification) error
 	enrolment func(context.Context, BatchID, LearnerID) (Enrolment, bool, error)
+	place     PlacesFunc
 }
 
 func (s *services) Course(ctx context.Context, id CourseID) (Course, error) { return s.course(ctx, id) }
@@ -41,6 +42,10 @@ func (s *services) SMS(ctx context.Context, n Notification) error      { return 
 
 func (s *services) Learner(ctx context.Context, b BatchID, l LearnerID) (Enrolment, bool, error) {
 	return s.enrolment(ctx, b, l)
+}
+
+func (s *services) Take(ctx context.Context, step Step) (context.Context, func(), error) {
+	return s.place(ctx, step)
 }
 
 const merit = "Merit"
@@ -98,7 +103,7 @@ func inWorld(t *testing.T, test func(w *world)) {
 		core, lines := observer.New(zap.DebugLevel)
 		w.lines = lines
 		w.worker = NewWorker(WorkerConfig{
-			Store: w.store, Courses: w, Recipients: w, Generator: w, Registrar: w, Notifier: w, Enrolments: w,
+			Store: w.store, Courses: w, Recipients: w, Generator: w, Registrar: w, Notifier: w, Enrolments: w, Places: w,
 			Process: process, StepAttempts: 3, RetryDelays: []time.Duration{30 * time.Second, 5 * time.Minute, time.Hour},
 			CallTimeout: map[Step]time.Duration{
 				StepGenerate: 80 * time.Second, StepRegister: 35 * time.Second, StepNotify: 35 * time.Second,
@@ -150,6 +155,7 @@ func (w *world) serve() {
 		w.messages = append(w.messages, n)
 		return nil
 	}
+	w.place = unlimited
 	w.enrolment = func(_ context.Context, _ BatchID, l LearnerID) (Enrolment, bool, error) {
 		return Enrolment{Learner: l, Active: true, Status: 2, CompletedOn: "1566372109689"}, true, nil
 	}

@@ -139,7 +139,7 @@ func (r *run) blameTemplate(ctx context.Context, failure *Failure) Outcome {
 		return r.settle(ctx, StepGenerate, failure)
 	}
 	r.issuance.Attempts = r.spentBefore
-	return r.retryLater(ctx, StepGenerate, failure, max(TemplateProbeEvery, failure.RetryAfter), 0)
+	return r.retryLater(ctx, StepGenerate, failure, TemplateProbeEvery, 0)
 }
 
 // turnIn puts an event back that would meet a broken template.

@@ -186,6 +186,7 @@ type WorkerConfig struct {
 	Registrar  Registrar
 	Notifier   Notifier
 	Enrolments LearnerEnrolments
+	Places     Places // nil = every step has a place
 
 	Process       string                 // id of this start of this process
 	StepAttempts  int                    // calls of a step in one go
@@ -210,6 +211,9 @@ type Worker struct {
 
 // NewWorker makes a worker.
 func NewWorker(config WorkerConfig) *Worker {
+	if config.Places == nil {
+		config.Places = PlacesFunc(unlimited)
+	}
 	return &Worker{WorkerConfig: config, steps: wayOfACertificate(), templates: newTemplates(), suspects: newSuspects()}
 }
 

@@ -25,6 +25,7 @@ type Config struct {
 	URL     string        // base, such as http://learner-service:9000
 	Timeout time.Duration // of one call; 0 = [DefaultTimeout]
 	HTTP    *http.Client  // shared by the edges
+	Gate    *sunbird.Gate // before the service, for all its clients; nil = none
 }
 
 // Client calls the learner service.
@@ -36,7 +37,7 @@ func New(c Config) (*Client, error) {
 		c.Timeout = DefaultTimeout
 	}
 	client, err := sunbird.NewClient(sunbird.Config{
-		Service: "learner-service", URL: c.URL, Timeout: c.Timeout, HTTP: c.HTTP,
+		Service: "learner-service", URL: c.URL, Timeout: c.Timeout, HTTP: c.HTTP, Gate: c.Gate,
 	})
 	if err != nil {
 		return nil, err
@@ -65,15 +66,18 @@ func (c *Client) Register(ctx context.Context, r issue.Registration) error {
 	}
 	there, err := registered(answer)
 	if there && !r.Repeated {
-		return c.validate(ctx, r)
+		return c.Validate(ctx, r)
 	}
 	return err
 }
 
-// validate looks whose certificate it is that the service has under an id which
-// we have not sent before (POST /private/user/v1/certs/validate). Whoever made
-// it knows its access code; it is ours when course and batch are, too.
-func (c *Client) validate(ctx context.Context, r issue.Registration) error {
+// Validate looks whose certificate it is that the service has under an id (POST
+// /private/user/v1/certs/validate). Whoever made it knows its access code; it is
+// ours when course and batch are, too.
+//
+// The error is an [*issue.Failure], or wraps that of ctx. One that is not there,
+// or not ours, is [issue.ReasonConflict] and wraps [issue.ErrUnconfirmed].
+func (c *Client) Validate(ctx context.Context, r issue.Registration) error {
 	body, err := validateBody(r.Certificate)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package learner_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -19,6 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	_ issue.Registrar  = (*learner.Client)(nil)
+	_ issue.Validator  = (*learner.Client)(nil)
 	_ issue.Recipients = (*learner.Recipients)(nil)
 )
 
@@ -170,6 +172,7 @@ func TestRegisterLooksWhoseCertificateItIs(t *testing.T) {
 			assert.Equal(t, tt.verdict, failure.Verdict)
 			assert.Equal(t, tt.reason, failure.Reason)
 			require.NotErrorIs(t, err, issue.ErrOldID)
+			assert.Equal(t, tt.reason == issue.ReasonConflict, errors.Is(err, issue.ErrUnconfirmed))
 		})
 	}
 }

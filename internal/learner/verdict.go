@@ -68,7 +68,7 @@ func validated(answer sunbird.Answer, r issue.Registration) error {
 		failure := answer.Failure()
 		if words := said(answer); answer.Status == http.StatusBadRequest &&
 			(words == unknownID || words == unknownCode || words == unavailable) {
-			failure.Reason = issue.ReasonConflict
+			failure.Reason, failure.Err = issue.ReasonConflict, issue.ErrUnconfirmed
 		}
 		return failure
 	}
@@ -88,7 +88,7 @@ func validated(answer sunbird.Answer, r issue.Registration) error {
 	if string(result.Response.Batch) != string(r.Batch) || string(result.Response.Course) != string(r.Course) {
 		return &issue.Failure{
 			Verdict: issue.Permanent, Reason: issue.ReasonConflict, HTTPStatus: answer.Status,
-			Message: "learner-service has a certificate of this id for another course or batch",
+			Message: "learner-service has a certificate of this id for another course or batch", Err: issue.ErrUnconfirmed,
 		}
 	}
 	return nil

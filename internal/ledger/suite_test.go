@@ -30,6 +30,7 @@ func suite(t *testing.T, store kind) {
 	t.Helper()
 	for _, part := range []map[string]func(house){
 		jobTests(), reIssueTests(), dispatchTests(), workTests(), templateTests(), progressTests(), processTests(), severalTests(),
+		reconcileTests(),
 	} {
 		for _, name := range slices.Sorted(maps.Keys(part)) {
 			t.Run(name, func(t *testing.T) {

@@ -30,6 +30,7 @@ type Config struct {
 	URL     string        // base; usually the learner service's
 	Timeout time.Duration // of one call; 0 = [DefaultTimeout]
 	HTTP    *http.Client  // shared by the edges
+	Gate    *sunbird.Gate // before the service, for all its clients; nil = none
 	SMSText string        // with @@TRAINING_NAME@@ and @@HELD_DATE@@; empty = [DefaultSMSText]
 }
 
@@ -50,7 +51,7 @@ func New(c Config) (*Client, error) {
 		c.SMSText = DefaultSMSText
 	}
 	client, err := sunbird.NewClient(sunbird.Config{
-		Service: "notifier", URL: c.URL, Timeout: c.Timeout, HTTP: c.HTTP,
+		Service: "notifier", URL: c.URL, Timeout: c.Timeout, HTTP: c.HTTP, Gate: c.Gate,
 	})
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -43,6 +44,14 @@ func (p *Platform) Registered() []Registration {
 		out[i] = *p.registry.rows[id]
 	}
 	return out
+}
+
+// Unregister forgets the row of a certificate, as a table does that was restored from an older backup.
+func (p *Platform) Unregister(id string) {
+	p.registry.mu.Lock()
+	defer p.registry.mu.Unlock()
+	delete(p.registry.rows, id)
+	p.registry.order = slices.DeleteFunc(p.registry.order, func(other string) bool { return other == id })
 }
 
 // add inserts a row. From 2.5 on, the row of oldId is marked deleted and, by the service's own mistake, takes over

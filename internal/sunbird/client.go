@@ -40,6 +40,7 @@ type Config struct {
 	URL     string        // base: absolute http or https; a trailing slash does not matter
 	Timeout time.Duration // of one call
 	HTTP    *http.Client  // from [NewHTTPClient]
+	Gate    *Gate         // shared by all clients of the service; nil = every call is let through
 }
 
 // Client calls one service.
@@ -48,6 +49,7 @@ type Client struct {
 	base    string
 	timeout time.Duration
 	http    *http.Client
+	gate    *Gate
 }
 
 // NewClient checks the configuration; its errors name the service and are meant
@@ -64,7 +66,7 @@ func NewClient(c Config) (*Client, error) {
 	}
 	httpClient := *c.HTTP
 	httpClient.CheckRedirect = stay
-	return &Client{service: c.Service, base: base, timeout: c.Timeout, http: &httpClient}, nil
+	return &Client{service: c.Service, base: base, timeout: c.Timeout, http: &httpClient, gate: c.Gate}, nil
 }
 
 // ParseURL checks a base URL, which must be absolute, http or https, without
@@ -97,12 +99,27 @@ type Call struct {
 	// Sent are the values of persons and ids in the request; they are struck
 	// out of what the service says.
 	Sent []string
+	// Suspect names what besides the service may keep a reply from coming, such
+	// as the template of a certificate. No reply is then transient, until calls
+	// with another suspect got none either since the service last answered.
+	Suspect string
 }
 
 // Do makes a call under the client's timeout and returns the answer, whatever
-// its status. The error is an [*issue.Failure] when no answer came, or wraps the
-// error of ctx when that has ended.
+// its status. It uses the place at the gate that ctx carries, or waits for one.
+// The error is an [*issue.Failure] when no answer came or the service is away,
+// an [*issue.NoPlaceError] when it was not called, or wraps the error of ctx
+// when that has ended.
 func (c *Client) Do(ctx context.Context, call Call) (Answer, error) {
+	place, err := c.gate.placeFor(ctx)
+	if err != nil {
+		return Answer{}, fmt.Errorf("call %s: %w", c.service, err)
+	}
+	answer, err := c.do(ctx, call)
+	return answer, place.settle(call, answer, err)
+}
+
+func (c *Client) do(ctx context.Context, call Call) (Answer, error) {
 	timedOut := &timeoutError{service: c.service, after: c.timeout}
 	callCtx, cancel := context.WithTimeoutCause(ctx, c.timeout, timedOut)
 	defer cancel()

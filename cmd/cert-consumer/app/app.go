@@ -88,12 +88,13 @@ func New(ctx context.Context, config Config, logTo io.Writer) (*App, error) {
 
 func (a *App) assemble() error {
 	process := issue.Process{ID: uuid.NewString(), Name: processName(), Capacity: a.config.Concurrency}
-	worker, err := a.worker(process.ID)
+	gates := a.gates()
+	worker, err := a.worker(process.ID, gates)
 	if err != nil {
 		return err
 	}
 	a.presence = &issue.Presence{
-		Store: a.ledger, Process: process, Every: a.config.ClaimLapse / 3, Allowed: func() int { return process.Capacity },
+		Store: a.ledger, Process: process, Every: a.config.ClaimLapse / 3, Allowed: gates.allowed,
 		Rested: worker.Rested, Log: a.log,
 	}
 	a.deadLetters = stream.NewPublisher(a.kafka, a.config.DeadLetterTopic())
@@ -111,28 +112,31 @@ func (a *App) assemble() error {
 }
 
 // worker connects the core with the services that it calls.
-func (a *App) worker(process string) (*issue.Worker, error) {
+func (a *App) worker(process string, gates gates) (*issue.Worker, error) {
 	client := sunbird.NewHTTPClient(a.config.Concurrency + lookupsAtOnce)
-	courses, err := content.New(content.Config{URL: a.config.ContentServiceURL, HTTP: client})
+	courses, err := content.New(content.Config{URL: a.config.ContentServiceURL, HTTP: client, Gate: gates.content})
 	if err != nil {
 		return nil, err
 	}
-	enrolments, err := elasticsearch.New(elasticsearch.Config{URL: a.config.ElasticsearchURL, HTTP: client})
+	enrolments, err := elasticsearch.New(elasticsearch.Config{URL: a.config.ElasticsearchURL, HTTP: client, Gate: gates.enrolment})
 	if err != nil {
 		return nil, err
 	}
 	certificates, err := certsvc.New(certsvc.Config{
-		URL: a.config.CertServiceURL, Timeout: a.config.CertServiceTimeout, HTTP: client, BasePath: a.config.CertBasePath,
+		URL: a.config.CertServiceURL, Timeout: a.config.CertServiceTimeout, HTTP: client, Gate: gates.cert,
+		BasePath: a.config.CertBasePath,
 	})
 	if err != nil {
 		return nil, err
 	}
-	learners, err := learner.New(learner.Config{URL: a.config.LearnerServiceURL, Timeout: callTimeout, HTTP: client})
+	learners, err := learner.New(learner.Config{
+		URL: a.config.LearnerServiceURL, Timeout: callTimeout, HTTP: client, Gate: gates.learner,
+	})
 	if err != nil {
 		return nil, err
 	}
 	notifier, err := notify.New(notify.Config{
-		URL: a.config.NotifierURL, Timeout: callTimeout, HTTP: client, SMSText: a.config.SMSText,
+		URL: a.config.NotifierURL, Timeout: callTimeout, HTTP: client, Gate: gates.notify, SMSText: a.config.SMSText,
 	})
 	if err != nil {
 		return nil, err
@@ -145,6 +149,7 @@ func (a *App) worker(process string) (*issue.Worker, error) {
 	return issue.NewWorker(mortalWorker(issue.WorkerConfig{
 		Store: a.ledger, Courses: content.NewCached(courses, templateLife), Recipients: a.recipients,
 		Generator: certificates, Registrar: learners, Notifier: notifier, Enrolments: enrolments,
+		Places:  gates,
 		Process: process, StepAttempts: a.config.StepAttempts, RetryDelays: a.config.RetryDelays,
 		CallTimeout: map[issue.Step]time.Duration{
 			issue.StepGenerate: a.config.CertServiceTimeout, issue.StepRegister: callTimeout, issue.StepNotify: callTimeout,

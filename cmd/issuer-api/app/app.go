@@ -21,6 +21,7 @@ import (
 	"github.com/ecreds/issuer/internal/events"
 	"github.com/ecreds/issuer/internal/httpapi"
 	"github.com/ecreds/issuer/internal/issue"
+	"github.com/ecreds/issuer/internal/learner"
 	"github.com/ecreds/issuer/internal/ledger"
 	"github.com/ecreds/issuer/internal/program"
 	"github.com/ecreds/issuer/internal/stream"
@@ -46,6 +47,7 @@ type App struct {
 	ledger     *ledger.Ledger
 	courses    issue.Courses
 	enrolments *elasticsearch.Client
+	validator  issue.Validator // nil = no learner service is set up
 	fanOut     *issue.FanOut
 	dispatcher *issue.Dispatcher
 	lease      *issue.Lease
@@ -82,13 +84,34 @@ func (a *App) connect() (err error) {
 		return err
 	}
 	client := sunbird.NewHTTPClient(callsAtOnce)
-	courses, err := content.New(content.Config{URL: a.config.ContentServiceURL, HTTP: client})
+	metrics := sunbird.NewMetrics(a.registry)
+	courses, err := content.New(content.Config{
+		URL: a.config.ContentServiceURL, HTTP: client, Gate: gate(metrics, sunbird.Content, "content-service"),
+	})
 	if err != nil {
 		return err
 	}
 	a.courses = content.NewCached(courses, templateLife)
-	a.enrolments, err = elasticsearch.New(elasticsearch.Config{URL: a.config.ElasticsearchURL, HTTP: client})
+	if a.config.LearnerServiceURL != "" {
+		a.validator, err = learner.New(learner.Config{
+			URL: a.config.LearnerServiceURL, HTTP: client, Gate: gate(metrics, sunbird.Learner, "learner-service"),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	a.enrolments, err = elasticsearch.New(elasticsearch.Config{
+		URL: a.config.ElasticsearchURL, HTTP: client, Gate: gate(metrics, sunbird.Enrolment, "elasticsearch"),
+	})
 	return err
+}
+
+// gate makes the gate before a service. It tries in spite of an open breaker: a
+// person's call must not be refused when the service has just come back.
+func gate(metrics *sunbird.Metrics, downstream sunbird.Downstream, service string) *sunbird.Gate {
+	return sunbird.NewGate(sunbird.GateConfig{
+		Downstream: downstream, Service: service, Concurrency: callsAtOnce, Insistent: true, Metrics: metrics,
+	})
 }
 
 func (a *App) assemble() {
@@ -160,6 +183,10 @@ func (a *App) handler() http.Handler {
 		Accepter: &issue.Accepter{
 			Batches: a.enrolments, Courses: a.courses, Counter: a.enrolments, Jobs: mortalJobs(a.ledger),
 			Accepted: a.fanOut.Wake, Now: time.Now,
+		},
+		Reconciler: &issue.Reconciler{
+			Batches: a.enrolments, Courses: a.courses, Enrolments: a.enrolments, Store: a.ledger, Validator: a.validator,
+			Queued: a.dispatcher.Wake,
 		},
 		Jobs: a.ledger,
 		Checks: []httpapi.Check{

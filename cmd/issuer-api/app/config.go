@@ -14,6 +14,8 @@ type Config struct {
 	program.Content    `group:"Sunbird services:"`
 	program.Log        `group:"Log:"`
 
+	LearnerServiceURL string `env:"LEARNER_SERVICE_URL,sunbird_user_service_api_base_url" group:"Sunbird services:" placeholder:"URL" help:"Learner service, where reconciling validates certificates; without it they are told as unchecked."`
+
 	HTTPAddr string `name:"http-addr" env:"HTTP_ADDR" default:":9000" help:"Address to listen on."`
 	// HTTPAddrSetting is the setting that chose HTTPAddr, to be named when it is
 	// taken.
@@ -36,6 +38,11 @@ func (c Config) Validate() error {
 	if c.AuthMode == "" && !program.OnLoopback(c.HTTPAddr) {
 		return program.Refuse("AUTH_MODE", "it must be set to listen on %s, which others can reach "+
 			"(off = whoever can reach it may issue certificates)", c.HTTPAddr)
+	}
+	if c.LearnerServiceURL != "" {
+		if err := program.CheckURL("LEARNER_SERVICE_URL", c.LearnerServiceURL); err != nil {
+			return err
+		}
 	}
 	if err := program.AtLeast("PUBLISH_AHEAD", c.PublishAhead, 0); err != nil {
 		return err

@@ -29,6 +29,7 @@ func TestSettingsWithoutSenseAreRefusedByName(t *testing.T) {
 		"--publish-ahead=-1":            "PUBLISH_AHEAD",
 		"--max-body-bytes=0":            "MAX_BODY_BYTES",
 		"--content-service-url=content": "CONTENT_SERVICE_URL",
+		"--learner-service-url=learner": "LEARNER_SERVICE_URL",
 	} {
 		_, err := ParseConfig(append(append([]string{"--auth-mode=off"}, required...), arg), io.Discard, io.Discard)
 		require.ErrorContains(t, err, says)

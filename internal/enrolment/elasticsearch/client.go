@@ -41,6 +41,7 @@ type Config struct {
 	URL         string        // base, such as http://elasticsearch:9200; may hold user and password
 	Timeout     time.Duration // of one search; 0 = [DefaultTimeout]
 	HTTP        *http.Client  // shared by the edges
+	Gate        *sunbird.Gate // before the service, for all its clients; nil = none
 	UserCourses string        // index or alias of enrolments; empty = user-courses
 	CourseBatch string        // index or alias of batches; empty = course-batch
 }
@@ -65,7 +66,7 @@ func New(c Config) (*Client, error) {
 		c.Timeout = DefaultTimeout
 	}
 	client, err := sunbird.NewClient(sunbird.Config{
-		Service: "elasticsearch", URL: c.URL, Timeout: c.Timeout, HTTP: c.HTTP,
+		Service: "elasticsearch", URL: c.URL, Timeout: c.Timeout, HTTP: c.HTTP, Gate: c.Gate,
 	})
 	if err != nil {
 		return nil, err
