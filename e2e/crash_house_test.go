@@ -106,9 +106,9 @@ func (h *crashHouse) tend() {
 }
 
 // until tends the house until something is so.
-func (h *crashHouse) until(so func() bool, pause, patience time.Duration, what string, args ...any) {
+func (h *crashHouse) until(so func() bool, pause, patience time.Duration, otherwise string) {
 	h.tb.Helper()
-	require.True(h.tb, h.wait(so, pause, patience), append([]any{what}, args...)...)
+	require.True(h.tb, h.wait(so, pause, patience), otherwise)
 }
 
 // wait is until for what may take longer.
@@ -176,6 +176,20 @@ func ask(api *ward, body, query, key string) string {
 		return ""
 	}
 	return envelope.Result.Result.JobID
+}
+
+// api is one that runs.
+func (h *crashHouse) api() *process {
+	h.tb.Helper()
+	var running *process
+	h.until(func() bool {
+		i := slices.IndexFunc(h.apis, func(w *ward) bool { return w.running != nil })
+		if i >= 0 {
+			running = h.apis[i].running
+		}
+		return i >= 0
+	}, look, lastPatience, "no API comes up")
+	return running
 }
 
 // jobOf asks whoever lives for a job; false = nobody answers.

@@ -149,7 +149,7 @@ func last(ids []string) string {
 // listed reads the first job of a batch, and its learners by their ids.
 func (h *crashHouse) listed(b *crashBatch) (job, map[string]learner) {
 	h.tb.Helper()
-	api := h.apis[0].running
+	api := h.api()
 	all := map[string]learner{}
 	listed := api.learners(b.jobs[0])
 	for _, l := range listed {

@@ -86,11 +86,8 @@ func (h *crashHouse) killDatabase() {
 // they would take over what it is to die of.
 func (h *crashHouse) points(api, consumer []string) {
 	h.tb.Helper()
-	for _, other := range h.apis[1:] {
-		other.disarm()
-		other.idle = true
-		defer func() { other.idle = false }()
-	}
+	h.rest(h.apis[1:])
+	defer h.wake(h.apis[1:])
 	h.issueNew(learnersOfPoints)
 	h.apis[0].arm(h.numbered(api))
 	h.consumers[0].arm(h.numbered(consumer))
@@ -107,6 +104,20 @@ func (h *crashHouse) points(api, consumer []string) {
 		}
 		require.True(h.tb, time.Now().Before(deadline), "not passed: %q, %q", mortals[0].armed, mortals[1].armed)
 		<-time.After(glimpse)
+	}
+}
+
+// rest lets programs be down for a while, and wake ends that.
+func (h *crashHouse) rest(wards []*ward) {
+	for _, w := range wards {
+		w.disarm()
+		w.idle = true
+	}
+}
+
+func (h *crashHouse) wake(wards []*ward) {
+	for _, w := range wards {
+		w.idle = false
 	}
 }
 

@@ -26,25 +26,23 @@ type ward struct {
 	diedAt   []string // the points among them
 }
 
-// tend starts a program that is not running, and says whether it runs. One that
-// cannot start, because a part is away, is tried again when it is tended next.
-func (w *ward) tend() bool {
+// tend starts a program that is not running. One that cannot start, because a
+// part is away, is tried again when it is tended next.
+func (w *ward) tend() {
 	w.h.tb.Helper()
 	if w.idle || w.running != nil && !w.dead() {
-		return true
+		return
 	}
-	if len(w.points) > 0 {
+	if w.armed == "" && len(w.points) > 0 {
 		w.armed, w.points = w.points[0], w.points[1:]
 	}
 	settings := w.settings
 	if w.armed != "" {
 		settings = append(settings[:len(settings):len(settings)], crash.At+"="+w.armed)
 	}
-	p, err := w.h.launch(w.binary, settings...)
-	if err == nil {
+	if p, err := w.h.launch(w.binary, settings...); err == nil {
 		w.running = p
 	}
-	return err == nil
 }
 
 // dead says that the program has died since it was tended last, and counts it.

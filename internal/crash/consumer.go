@@ -27,11 +27,13 @@ func Bury(bury issue.Bury) issue.Bury {
 
 type workStore struct{ store issue.WorkStore }
 
+// Claim implements [issue.WorkStore].
 func (s workStore) Claim(ctx context.Context, c issue.Claim) (issue.Issuance, issue.ClaimResult, error) {
 	defer doing(claim)()
 	return s.store.Claim(ctx, c)
 }
 
+// Checkpoint implements [issue.WorkStore].
 func (s workStore) Checkpoint(ctx context.Context, checkpoint issue.Checkpoint) error {
 	defer doing(writing(checkpoint))()
 	return s.store.Checkpoint(ctx, checkpoint)
@@ -46,16 +48,19 @@ func writing(checkpoint issue.Checkpoint) string {
 	return "write " + string(checkpoint.State)
 }
 
+// Adopt implements [issue.WorkStore].
 func (s workStore) Adopt(ctx context.Context, standing issue.Job, page issue.FannedOut) error {
 	defer doing(writeAdopted)()
 	return s.store.Adopt(ctx, standing, page)
 }
 
+// IndexPoison implements [issue.WorkStore].
 func (s workStore) IndexPoison(ctx context.Context, letter issue.DeadLetter) error {
 	defer doing(writePoison)()
 	return s.store.IndexPoison(ctx, letter)
 }
 
+// TemplateFailed implements [issue.WorkStore].
 func (s workStore) TemplateFailed(
 	ctx context.Context, use issue.TemplateUse, learner issue.LearnerID,
 ) (issue.TemplateStanding, error) {
@@ -65,6 +70,7 @@ func (s workStore) TemplateFailed(
 
 type generator struct{ generator issue.Generator }
 
+// Generate implements [issue.Generator].
 func (g generator) Generate(ctx context.Context, request issue.GenerateRequest) (issue.Certificate, error) {
 	meet(string(request.Recipient.ID))
 	defer doing(generate)()
@@ -73,6 +79,7 @@ func (g generator) Generate(ctx context.Context, request issue.GenerateRequest) 
 
 type registrar struct{ registrar issue.Registrar }
 
+// Register implements [issue.Registrar].
 func (r registrar) Register(ctx context.Context, registration issue.Registration) error {
 	defer doing(register)()
 	return r.registrar.Register(ctx, registration)
@@ -80,11 +87,13 @@ func (r registrar) Register(ctx context.Context, registration issue.Registration
 
 type notifier struct{ notifier issue.Notifier }
 
+// Email implements [issue.Notifier].
 func (n notifier) Email(ctx context.Context, notification issue.Notification) error {
 	defer doing(email)()
 	return n.notifier.Email(ctx, notification)
 }
 
+// SMS implements [issue.Notifier].
 func (n notifier) SMS(ctx context.Context, notification issue.Notification) error {
 	defer doing(sms)()
 	return n.notifier.SMS(ctx, notification)
