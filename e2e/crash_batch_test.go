@@ -68,8 +68,7 @@ func (h *crashHouse) reIssue(b *crashBatch) {
 	b.jobs = append(b.jobs, h.issue(handbookBody(b.id, benchCourse), "?reIssue=true", key))
 }
 
-// done says that nothing of the batch moves any more. One that nobody has
-// accepted does not.
+// done says that nothing of the batch moves any more.
 func (h *crashHouse) done(b *crashBatch) bool {
 	for _, id := range b.jobs {
 		if j, ok := h.jobOf(id); !ok || !j.Done {

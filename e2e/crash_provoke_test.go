@@ -49,9 +49,7 @@ func (h *crashHouse) provoke(w *ward) {
 	case "create job", "add page":
 		ask(w, handbookBody(newest.id, benchCourse), "", "")
 	case "take due", "publish", "dispatched":
-		if b := h.newBatch(crashConcurrency); ask(w, handbookBody(b.id, benchCourse), "", "") != "" {
-			h.issueBatch(b) // to know its job, whatever became of the first request
-		}
+		h.issueNew(crashConcurrency)
 	case "write retrying":
 		h.fail(simulator.Fault{Operation: "certs_add", Status: http.StatusInternalServerError})
 	case "write release":
