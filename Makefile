@@ -10,6 +10,10 @@
 GO        ?= go
 # Arguments of the program that `make run` starts, such as ARGS=--once.
 ARGS      ?=
+# The deaths of `make crash`, and the seed that repeats its choices; it prints the
+# one that it took.
+KILLS     ?= 200
+SEED      ?=
 # Which packages `make unit` and `make test` test.
 PKG       ?= ./...
 BENCH     ?= .
@@ -29,6 +33,9 @@ APT_GET = apt-get -qq -o DPkg::Lock::Timeout=300
 
 # The build tag of tests on real parts (internal/parts).
 REAL = -tags realparts
+
+# The tests in which programs die, and those of what kills them.
+CRASH = ^Test(Crash|AnEventThatKills|AStoppedConsumer)
 
 .PHONY: help
 help: ## print this help
@@ -50,10 +57,17 @@ run: ## run everything on this machine: broker, simulated platform, both program
 .PHONY: test
 test: modules vet lint race-ready parts ## all that must pass: vet, lint, tests, also on real Kafka and OpenSearch
 	$(GOTEST) $(REAL) -count=1 $(PKG)
+	$(GOTEST) -tags crash -count=1 ./internal/crash
 
 .PHONY: unit
 unit: race-ready ## the tests that need Go alone, with -race (inner loop: no linter, no real parts)
 	$(GOTEST) $(PKG)
+
+# The same tests as in `make test`, where they are 20 deaths: each point of
+# internal/crash has its turn, and the fan-out is one of 100,000 learners.
+.PHONY: crash
+crash: race-ready parts ## kill every part at every point and at random moments (KILLS=200, SEED=n)
+	CGO_ENABLED=1 KILLS=$(KILLS) SEED=$(SEED) $(GO) test -race -v -count=1 -timeout 120m $(REAL) -run '$(CRASH)' ./e2e
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## golangci-lint: import direction, bugs, comments, format
@@ -103,7 +117,7 @@ modules:
 .PHONY: vet
 vet:
 	$(GO) vet ./...
-	$(GO) vet $(REAL) ./...
+	$(GO) vet $(REAL),crash ./...
 
 # The race detector links C code. On a machine where that is our business (root
 # on Debian or Ubuntu) the compiler is installed; elsewhere the one line that

@@ -239,7 +239,7 @@ func (h *house) produce(messages ...kafka.Message) {
 	transport := &kafka.Transport{}
 	defer transport.CloseIdleConnections()
 	writer := &kafka.Writer{
-		Transport: transport, Addr: kafka.TCP(h.broker.ListenAddrs()...), Topic: requestTopic, RequiredAcks: kafka.RequireAll,
+		Transport: transport, Addr: kafka.TCP(h.brokers()...), Topic: requestTopic, RequiredAcks: kafka.RequireAll,
 		Balancer: kafka.Murmur2Balancer{Consistent: true}, BatchTimeout: 5 * time.Millisecond,
 	}
 	require.NoError(h.tb, writer.WriteMessages(h.tb.Context(), messages...))

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -47,10 +48,16 @@ func newHouse(tb testing.TB, data func(filesURL string) simulator.Dataset) *hous
 	return h
 }
 
-func newHouseWithoutBroker(tb testing.TB, data func(filesURL string) simulator.Dataset) *house {
+func newHouseWithoutBroker(
+	tb testing.TB, data func(filesURL string) simulator.Dataset, change ...func(*simulator.Config),
+) *house {
 	tb.Helper()
 	h := &house{tb: tb, folder: tb.TempDir(), log: &lockedBuffer{}}
-	platform, err := simulator.Start(simulator.Config{})
+	config := simulator.Config{}
+	for _, c := range change {
+		c(&config)
+	}
+	platform, err := simulator.Start(config)
 	require.NoError(tb, err)
 	h.platform = platform
 	tb.Cleanup(func() { require.NoError(tb, platform.Close()) })
@@ -180,15 +187,25 @@ func (c *client) awaitReady() {
 
 func (c *client) do(method, path, body string) (int, []byte) {
 	c.tb.Helper()
+	status, answer, err := c.try(method, path, body, nil)
+	require.NoError(c.tb, err)
+	return status, answer
+}
+
+// try is do for a program that may die meanwhile.
+func (c *client) try(method, path, body string, header http.Header) (int, []byte, error) {
+	c.tb.Helper()
 	request, err := http.NewRequestWithContext(c.tb.Context(), method, c.url+path, strings.NewReader(body))
 	require.NoError(c.tb, err)
+	maps.Copy(request.Header, header)
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request) //nolint:forbidigo // a test client needs nothing special
-	require.NoError(c.tb, err)
+	if err != nil {
+		return 0, nil, err
+	}
 	defer func() { require.NoError(c.tb, response.Body.Close()) }()
 	answer, err := io.ReadAll(response.Body)
-	require.NoError(c.tb, err)
-	return response.StatusCode, answer
+	return response.StatusCode, answer, err
 }
 
 // issuePath is the call as the platform's handbook gives it.

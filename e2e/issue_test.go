@@ -264,6 +264,17 @@ func TestBadInputWritesNothing(t *testing.T) {
 	require.NotContains(t, h.log.String(), "job resolved")
 }
 
+// end is the offset behind the last record of a partition.
+func (h *house) end(ctx context.Context, topic string, partition int) int64 {
+	h.tb.Helper()
+	conn, err := kafka.DialLeader(ctx, "tcp", h.brokers()[0], topic, partition)
+	require.NoError(h.tb, err)
+	defer conn.Close()
+	end, err := conn.ReadLastOffset()
+	require.NoError(h.tb, err)
+	return end
+}
+
 // records reads n records of a topic.
 func (h *house) records(topic string, n int) []kafka.Message {
 	h.tb.Helper()
@@ -271,7 +282,7 @@ func (h *house) records(topic string, n int) []kafka.Message {
 	defer cancel()
 	var all []kafka.Message
 	for partition := range 6 {
-		end := h.broker.PartitionInfo(topic, int32(partition)).HighWatermark
+		end := h.end(ctx, topic, partition)
 		if end == 0 {
 			continue
 		}

@@ -19,24 +19,33 @@ import (
 	"github.com/ecreds/issuer/internal/parts"
 )
 
-// built holds both programs, built once for all tests as their users would:
-// without the race detector, which makes the ledger many times slower.
-var built = sync.OnceValues(func() (string, error) {
-	folder, err := os.MkdirTemp("", "ecreds-programs-")
-	if err != nil {
-		return "", err
-	}
-	builtIn = folder
-	output, err := exec.CommandContext(context.Background(), "go", "build", "-o", folder,
-		"../cmd/issuer-api", "../cmd/cert-consumer").CombinedOutput()
-	if err != nil {
-		return folder, fmt.Errorf("build the programs: %w: %s", err, output)
-	}
-	return folder, nil
-})
+// Both programs are built once for all tests as their users would: without the
+// race detector, which makes the ledger many times slower.
+var built = buildOnce("")
 
-// builtIn is the folder to remove in the end; "" = nothing was built.
-var builtIn string
+func buildOnce(tags string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		folder, err := os.MkdirTemp("", "ecreds-programs-")
+		if err != nil {
+			return "", err
+		}
+		builtIn.mu.Lock()
+		builtIn.folders = append(builtIn.folders, folder)
+		builtIn.mu.Unlock()
+		output, err := exec.CommandContext(context.Background(), "go", "build", "-tags="+tags, "-o", folder,
+			"../cmd/issuer-api", "../cmd/cert-consumer").CombinedOutput()
+		if err != nil {
+			return folder, fmt.Errorf("build the programs: %w: %s", err, output)
+		}
+		return folder, nil
+	})
+}
+
+// builtIn are the folders to remove in the end.
+var builtIn struct {
+	mu      sync.Mutex
+	folders []string
+}
 
 // builtProgram is the path of a program.
 func builtProgram(tb testing.TB, name string) string {
@@ -48,8 +57,8 @@ func builtProgram(tb testing.TB, name string) string {
 
 func TestMain(m *testing.M) {
 	code := parts.StopAfter(m).Run()
-	if builtIn != "" {
-		_ = os.RemoveAll(builtIn) // a folder in the system's temporary one
+	for _, folder := range builtIn.folders {
+		_ = os.RemoveAll(folder) // in the system's temporary folder
 	}
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
@@ -63,12 +72,22 @@ func TestMain(m *testing.M) {
 // process is a program in a process of its own, which can be killed.
 type process struct {
 	client
-	cmd *exec.Cmd
+	cmd   *exec.Cmd
+	ended chan struct{} // it has ended, and what it logged was read
 }
 
 // startProcess starts a program with settings in its environment and waits
 // until it is ready.
 func (h *house) startProcess(binary string, settings ...string) *process {
+	h.tb.Helper()
+	p, err := h.launch(binary, settings...)
+	require.NoError(h.tb, err)
+	p.awaitReady()
+	return p
+}
+
+// launch starts a program and waits until it listens.
+func (h *house) launch(binary string, settings ...string) (*process, error) {
 	h.tb.Helper()
 	cmd := exec.CommandContext(h.tb.Context(), binary)
 	cmd.Env = append(cmd.Environ(), settings...)
@@ -81,28 +100,24 @@ func (h *house) startProcess(binary string, settings ...string) *process {
 		address = listening(lines.Text())
 		_, _ = h.log.Write(append(lines.Bytes(), '\n'))
 	}
-	require.NotEmpty(h.tb, address, "%s did not start: %s", filepath.Base(binary), h.log.tail(3))
-	drained := make(chan struct{})
+	p := &process{cmd: cmd, ended: make(chan struct{})}
 	go func() {
-		defer close(drained)
+		defer close(p.ended)
 		for lines.Scan() {
 			_, _ = h.log.Write(append(lines.Bytes(), '\n'))
 		}
+		_ = cmd.Wait() // how it ended is in its state
 	}()
-	p := &process{cmd: cmd}
-	ended := false
 	p.client = client{tb: h.tb, running: running{url: "http://" + address, stop: func() {
-		if ended {
-			return
-		}
-		ended = true
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have been killed already
-		<-drained
-		_ = cmd.Wait()
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+		<-p.ended
 	}}}
 	h.tb.Cleanup(p.stop)
-	p.awaitReady()
-	return p
+	if address == "" {
+		p.stop()
+		return nil, fmt.Errorf("%s did not start: %s", filepath.Base(binary), h.log.tail(3))
+	}
+	return p, nil
 }
 
 // kill ends the process as a power cut would.

@@ -29,23 +29,17 @@ type run struct {
 	spentBefore int      // attempts of the step before this go
 }
 
-// beside works an event beside the others. One at whose processes' deaths it was
-// in flight, so often that one more convicts it, is a suspect: only one is worked
-// at a time, so that the death of this process would tell which it was.
+// beside works an event beside the others, unless the claim has shown that it is
+// one of the suspects.
 func (r *run) beside(ctx context.Context) Outcome {
-	if suspect := r.issuance.Crashes > 0 && r.issuance.Crashes == r.CrashLimit-1; !suspect {
-		return r.work(ctx)
+	suspect := r.issuance.Crashes > 0 && r.issuance.Crashes == r.CrashLimit-1
+	if suspect && r.suspects.learn(r.issuance.ID) {
+		return r.giveUp(ctx, errSuspect)
 	}
-	select {
-	case r.suspect <- struct{}{}:
-		defer func() { <-r.suspect }()
-		return r.work(ctx)
-	default:
-		return r.giveUp(ctx, errOneSuspect)
-	}
+	return r.work(ctx)
 }
 
-var errOneSuspect = errors.New("processes died while they worked this event, and another such event is being worked here")
+var errSuspect = errors.New("processes died while they worked this event; it is worked apart from others of its kind")
 
 func (r *run) work(ctx context.Context) Outcome {
 	if r.CrashLimit > 0 && r.issuance.Crashes >= r.CrashLimit {

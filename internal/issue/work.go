@@ -205,7 +205,7 @@ type Worker struct {
 	WorkerConfig
 	steps     []step
 	templates *templates
-	suspect   chan struct{} // the place of the one suspect that is worked
+	suspects  *suspects
 	rested    atomic.Int64
 }
 
@@ -214,7 +214,7 @@ func NewWorker(config WorkerConfig) *Worker {
 	if config.Places == nil {
 		config.Places = PlacesFunc(unlimited)
 	}
-	return &Worker{WorkerConfig: config, steps: wayOfACertificate(), templates: newTemplates(), suspect: make(chan struct{}, 1)}
+	return &Worker{WorkerConfig: config, steps: wayOfACertificate(), templates: newTemplates(), suspects: newSuspects()}
 }
 
 // Work walks the event's issuance through the steps that it still has before
@@ -223,6 +223,7 @@ func NewWorker(config WorkerConfig) *Worker {
 func (w *Worker) Work(ctx context.Context, event Event, bury Bury) Outcome {
 	outcome := w.work(ctx, event, bury)
 	if outcome.AtRest {
+		w.suspects.forget(event.Issuance)
 		w.rested.Add(1)
 	}
 	return outcome
@@ -235,6 +236,11 @@ func (w *Worker) work(ctx context.Context, event Event, bury Bury) Outcome {
 	if event.Number == 0 {
 		return w.adopt(ctx, event)
 	}
+	leave, ok := w.suspects.enter(event.Issuance)
+	if !ok {
+		return hold(holdBusy)
+	}
+	defer leave()
 	claim := Claim{
 		Issuance: event.Issuance, Number: event.Number, Token: uuid.NewString(), Process: w.Process,
 		Until: time.Now().Add(stepPatience + claimGrace),

@@ -687,13 +687,14 @@ func TestPanics(t *testing.T) {
 func TestCrashLoop(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		crashes, limit int
-		convicted      bool
+		crashes, limit     int
+		suspect, convicted bool
 	}{
-		"twice":          {2, 3, false},
-		"three times":    {3, 3, true},
-		"no limit":       {1000, 0, false},
-		"a limit of one": {1, 1, true},
+		"once":           {1, 3, false, false},
+		"twice":          {2, 3, true, false},
+		"three times":    {3, 3, false, true},
+		"no limit":       {1000, 0, false, false},
+		"a limit of one": {1, 1, false, true},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -706,6 +707,9 @@ func TestCrashLoop(t *testing.T) {
 					})
 					require.NoError(t, err)
 					require.Equal(t, Claimed, result)
+				}
+				if test.suspect {
+					require.Equal(t, hold(holdAway), w.workEvent(event), "it comes again for the place of the one suspect")
 				}
 				require.True(t, w.workEvent(event).AtRest)
 				if !test.convicted {
@@ -1008,12 +1012,17 @@ func TestOneSuspectAtATime(t *testing.T) {
 			}
 			return generate(ctx, r)
 		}
+		events := []Event{w.store.dispatch(suspects[0]), w.store.dispatch(suspects[1])}
+		for _, event := range events {
+			require.Equal(t, hold(holdAway), w.workEvent(event), "what it is shows only by its claim")
+		}
 		first := make(chan Outcome)
-		go func() { first <- w.workEvent(w.store.dispatch(suspects[0])) }()
+		go func() { first <- w.workEvent(events[0]) }()
 		synctest.Wait()
-		second := w.store.dispatch(suspects[1])
-		require.Equal(t, hold(holdAway), w.workEvent(second))
+		second := events[1]
+		require.Equal(t, hold(holdBusy), w.workEvent(second))
 		require.Zero(t, suspects[1].Attempts)
+		require.Nil(t, suspects[1].claim, "it would share the fate of the other")
 		require.Equal(t, atRest, w.workEvent(w.store.dispatch(innocent)), "the others go on")
 		close(let)
 		require.Equal(t, atRest, <-first)

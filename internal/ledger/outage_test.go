@@ -146,3 +146,26 @@ func TestTheServersClockDecides(t *testing.T) {
 		return err
 	}))
 }
+
+// TestAStoppedProcessKeepsNobodyForLong: whoever is stopped in the midst of a
+// group keeps its locks until the server ends it, and no longer.
+func TestAStoppedProcessKeepsNobodyForLong(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, postgresStored{})
+	h.resolved(aJob("job-1"), "u1")
+	event := h.takeOne()
+	stopped, err := h.another().store.connect(t.Context())
+	require.NoError(t, err)
+	_, err = stopped.begin(t.Context())
+	require.NoError(t, err)
+	lock := command{text: `SELECT seq FROM issuances WHERE id = $1 FOR UPDATE`, args: []any{event.Issuance}, onlyLocks: true}
+	require.NoError(t, stopped.run(t.Context(), []command{lock}))
+
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, result, err := h.Claim(ctx, claimOf(event, livingOne))
+	require.NoError(t, err)
+	require.Equal(t, issue.Claimed, result)
+	require.Error(t, stopped.run(t.Context(), []command{lock}), "what it writes late is refused")
+	_ = stopped.close() // the server has ended it
+}

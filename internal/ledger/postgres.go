@@ -71,8 +71,17 @@ func (s *postgresStore) connect(ctx context.Context) (session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := conn.Exec(ctx, silentAtMost); err != nil {
+		return nil, errors.Join(err, conn.Close(ctx))
+	}
 	return &postgresConn{conn: conn}, nil
 }
+
+// silentAtMost lets the server end a group in whose midst its process was stopped
+// or its machine lost: until then nobody gets past the rows that it has locked,
+// not even by a claim that has lapsed. (A statement of its own, since poolers
+// refuse it as a parameter of the connection.)
+const silentAtMost = "SET idle_in_transaction_session_timeout = '5s'"
 
 // postgresConn is a connection in which groups run. A group costs three round
 // trips: its beginning, its claims and checkpoints, and the rest with the commit.

@@ -151,7 +151,7 @@ func (a *App) worker(process string, gates gates, store issue.WorkStore) (*issue
 		return nil, err
 	}
 	a.recipients = learner.NewRecipients(learners)
-	return issue.NewWorker(issue.WorkerConfig{
+	return issue.NewWorker(mortalWorker(issue.WorkerConfig{
 		Store: store, Courses: content.NewCached(courses, templateLife), Recipients: a.recipients,
 		Generator: certificates, Registrar: learners, Notifier: notifier, Enrolments: enrolments,
 		Places:  gates,
@@ -161,7 +161,7 @@ func (a *App) worker(process string, gates gates, store issue.WorkStore) (*issue
 		},
 		CrashLimit: a.config.CrashLimit, ResendInDoubt: a.config.NotifyInDoubt == "resend", Zone: zone,
 		Metrics: issue.NewWorkMetrics(a.registry), Log: a.log,
-	}), nil
+	})), nil
 }
 
 func processName() string {

@@ -82,8 +82,9 @@ func (c Config) Validate() error {
 	return c.validateTimes()
 }
 
-// minSession is the shortest session that a Kafka broker takes by default.
-const minSession = 6 * time.Second
+// minSession has room for two heartbeats. (Brokers want 6 s, unless they are set
+// otherwise.)
+const minSession = 2 * time.Second
 
 func (c Config) validateTimes() error {
 	for _, d := range []struct {

@@ -20,10 +20,10 @@ type handler struct {
 }
 
 func (h handler) handle(ctx context.Context, message kafka.Message) stream.Outcome {
-	bury := func(ctx context.Context, letter issue.DeadLetter) (issue.Place, error) {
+	bury := mortalBury(func(ctx context.Context, letter issue.DeadLetter) (issue.Place, error) {
 		receipt := h.deadLetters.Publish(ctx, events.DeadLetter(message, letter))[0]
 		return issue.Place{Partition: receipt.Partition, Offset: receipt.Offset}, receipt.Err
-	}
+	})
 	event, err := events.Decode(message)
 	if err != nil {
 		origin := fmt.Sprintf("%s-%d-%d", message.Topic, message.Partition, message.Offset)

@@ -116,12 +116,12 @@ func gate(metrics *sunbird.Metrics, downstream sunbird.Downstream, service strin
 
 func (a *App) assemble() {
 	a.publisher = stream.NewPublisher(a.kafka, a.config.RequestTopic())
-	a.dispatcher = issue.NewDispatcher(issue.DispatcherConfig{
+	a.dispatcher = issue.NewDispatcher(mortalDispatcher(issue.DispatcherConfig{
 		Store: a.ledger, Publisher: eventPublisher{a.publisher},
 		Log:    requestLog{a.kafka, a.config.RequestTopic(), a.config.ConsumerGroup()},
 		PerJob: a.config.PublishAhead, Metrics: issue.NewDispatchMetrics(a.registry), Logger: a.log,
-	})
-	a.fanOut = issue.NewFanOut(a.ledger, a.enrolments, a.dispatcher.Wake, a.log)
+	}))
+	a.fanOut = issue.NewFanOut(mortalFanOut(a.ledger), a.enrolments, a.dispatcher.Wake, a.log)
 	a.lease = &issue.Lease{
 		Store: a.ledger, Task: "fan out and dispatch", Holder: uuid.NewString(), For: a.config.ClaimLapse / 3, Log: a.log,
 	}
@@ -181,7 +181,7 @@ func (a *App) close() error {
 func (a *App) handler() http.Handler {
 	return httpapi.New(httpapi.Config{
 		Accepter: &issue.Accepter{
-			Batches: a.enrolments, Courses: a.courses, Counter: a.enrolments, Jobs: a.ledger,
+			Batches: a.enrolments, Courses: a.courses, Counter: a.enrolments, Jobs: mortalJobs(a.ledger),
 			Accepted: a.fanOut.Wake, Now: time.Now,
 		},
 		Reconciler: &issue.Reconciler{
