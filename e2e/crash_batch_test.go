@@ -14,15 +14,16 @@ import (
 type crashBatch struct {
 	id        string
 	learners  []string
-	jobs      []string // asked for, the first of them first
-	taken     bool     // its toll was
-	revisions int      // certificates that each learner is to have in the end
+	phones    map[string]bool // who of them has one
+	jobs      []string        // asked for, the first of them first
+	taken     bool            // its toll was
+	revisions int             // certificates that each learner is to have in the end
 }
 
 // newBatch loads a batch into the platform. Every second learner has a phone.
 func (h *crashHouse) newBatch(learners int) *crashBatch {
 	h.tb.Helper()
-	b := &crashBatch{id: fmt.Sprintf("0132%015d", len(h.batches)), revisions: 1}
+	b := &crashBatch{id: fmt.Sprintf("0132%015d", len(h.batches)), phones: map[string]bool{}, revisions: 1}
 	data := simulator.Dataset{Batches: []simulator.Batch{{ID: b.id, CourseID: benchCourse, Name: b.id, Status: 2}}}
 	for i := range learners {
 		user := simulator.User{
@@ -30,7 +31,7 @@ func (h *crashHouse) newBatch(learners int) *crashBatch {
 			FirstName: "Asha", LastName: "Rao", RootOrgID: simulator.DemoOrg, Email: "asha@example.org",
 		}
 		if i%2 == 0 {
-			user.Phone = "9812345678"
+			user.Phone, b.phones[user.ID] = "9812345678", true
 		}
 		b.learners = append(b.learners, user.ID)
 		data.Users = append(data.Users, user)

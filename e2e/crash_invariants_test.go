@@ -124,6 +124,9 @@ func (h *crashHouse) takeLearner(b *crashBatch, l learner, s *served) (t toll) {
 	assert.Equal(h.tb, want, l.Revision, "learner %s", l.UserID)
 	assert.Equal(h.tb, l.CertificateID, last(s.registered), "learner %s: the ledger holds another id than was registered", l.UserID)
 	assert.GreaterOrEqual(h.tb, s.emails, want, "learner %s was not notified", l.UserID)
+	if b.phones[l.UserID] {
+		assert.GreaterOrEqual(h.tb, s.messages, want, "learner %s was sent no SMS", l.UserID)
+	}
 	for i := range min(len(s.registered), len(s.replaced)) {
 		assert.Equal(h.tb, last(s.registered[:i]), s.replaced[i], "learner %s: what certificate %d replaces", l.UserID, i+1)
 	}

@@ -45,6 +45,7 @@ func (h *crashHouse) provoke(w *ward) {
 	deed, _, _ := strings.Cut(w.armed, ":")
 	_, deed, _ = strings.Cut(deed, " ") // before, after
 	newest := h.batches[len(h.batches)-1]
+	user := newest.learners[h.rng.IntN(len(newest.learners))] // so that some record is the program's own
 	switch deed {
 	case "create job", "add page":
 		ask(w, handbookBody(newest.id, benchCourse), "", "")
@@ -59,9 +60,9 @@ func (h *crashHouse) provoke(w *ward) {
 	case "dead letter", "write failed":
 		h.fail(simulator.Fault{Operation: "generate", Status: http.StatusBadRequest, Body: badRecipient})
 	case "write adopted":
-		h.produce(foreign(newest))
+		h.produce(foreign(newest, user))
 	case "write poison":
-		h.produce(kafka.Message{Value: []byte("\x00 is no event")})
+		h.produce(kafka.Message{Key: []byte(user), Value: []byte("\x00 is no event")})
 	}
 }
 
@@ -77,8 +78,7 @@ func (h *crashHouse) fail(f simulator.Fault) {
 
 // foreign is an event about a learner of the batch that the platform itself
 // made.
-func foreign(b *crashBatch) kafka.Message {
-	user := b.learners[len(b.learners)-1]
+func foreign(b *crashBatch, user string) kafka.Message {
 	value := strings.ReplaceAll(string(foreignEvent(user)), benchBatch, b.id)
 	return kafka.Message{Key: []byte(user), Value: []byte(value)}
 }
