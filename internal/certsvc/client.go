@@ -74,7 +74,7 @@ func (c *Client) Generate(ctx context.Context, r issue.GenerateRequest) (issue.C
 	}
 	answer, err := c.http.Do(ctx, sunbird.Call{
 		Method: http.MethodPost, Path: "/v1/certs/generate", Body: body,
-		Sent: []string{r.Recipient.FullName(), string(r.Recipient.ID)},
+		Sent: func() []string { return []string{r.Recipient.FullName(), string(r.Recipient.ID)} },
 		// The usual cause of no reply is one template that hangs, not a service that
 		// is away (it answers nothing for 75 s, then closes the connection).
 		Suspect: r.Template.HTMLTemplate,

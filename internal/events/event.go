@@ -172,11 +172,12 @@ func Decode(message kafka.Message) (issue.Event, error) {
 
 // plain is the text of a JSON text, or a JSON number as it stands.
 func plain(raw json.RawMessage) string {
-	var text string
-	if json.Unmarshal(raw, &text) == nil {
-		return text
+	if len(raw) == 0 || raw[0] != '"' {
+		return string(raw)
 	}
-	return string(raw)
+	var text string
+	_ = json.Unmarshal(raw, &text) // it was read as JSON before
+	return text
 }
 
 // describe says what is wrong with JSON without repeating any of it.

@@ -59,7 +59,9 @@ func (c *Client) Register(ctx context.Context, r issue.Registration) error {
 	}
 	answer, err := c.http.Do(ctx, sunbird.Call{
 		Method: http.MethodPost, Path: "/private/user/v1/certs/add", Body: body, Repeatable: true,
-		Sent: []string{string(r.Learner), r.Certificate.AccessCode, nameInside(r.Certificate.JSONData)},
+		Sent: func() []string {
+			return []string{string(r.Learner), r.Certificate.AccessCode, nameInside(r.Certificate.JSONData)}
+		},
 	})
 	if err != nil {
 		return err
@@ -84,7 +86,7 @@ func (c *Client) Validate(ctx context.Context, r issue.Registration) error {
 	}
 	answer, err := c.http.Do(ctx, sunbird.Call{
 		Method: http.MethodPost, Path: "/private/user/v1/certs/validate", Body: body, Repeatable: true,
-		Sent: []string{r.Certificate.AccessCode},
+		Sent: func() []string { return []string{r.Certificate.AccessCode} },
 	})
 	if err != nil {
 		return err

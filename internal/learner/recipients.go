@@ -255,9 +255,12 @@ func (c *Client) search(ctx context.Context, ids []issue.LearnerID) ([]user, err
 	if err != nil {
 		return nil, err
 	}
-	sent := make([]string, len(ids))
-	for i, id := range ids {
-		sent[i] = string(id)
+	sent := func() []string {
+		texts := make([]string, len(ids))
+		for i, id := range ids {
+			texts[i] = string(id)
+		}
+		return texts
 	}
 	answer, err := c.http.Do(ctx, sunbird.Call{
 		Method: http.MethodPost, Path: "/private/user/v1/search", Body: body, Repeatable: true, Sent: sent,

@@ -81,7 +81,7 @@ func (c *Client) send(ctx context.Context, n issue.Notification, members map[str
 	}
 	answer, err := c.http.Do(ctx, sunbird.Call{
 		Method: http.MethodPost, Path: "/v1/notification/email", Body: body,
-		Sent: []string{string(n.Learner), n.GivenName},
+		Sent: func() []string { return []string{string(n.Learner), n.GivenName} },
 	})
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ type Answer struct {
 	Body   []byte // of an error at most its first 64 KiB
 
 	service string
-	sent    []string
+	sent    func() []string
 	broken  error // why the body is not whole
 }
 
@@ -143,7 +143,7 @@ func (a Answer) Failure() *issue.Failure {
 
 // As classifies the answer as an edge knows better.
 func (a Answer) As(verdict issue.Verdict, reason issue.Reason) *issue.Failure {
-	message := Scrub(a.Words(), a.sent...)
+	message := Scrub(a.Words(), values(a.sent)...)
 	if message == "" {
 		message = fmt.Sprintf("%s said nothing", a.service)
 	}

@@ -96,9 +96,10 @@ type Call struct {
 	// Repeatable says that a second copy of the request does no harm, so that
 	// one which met a connection just being closed is sent again at once.
 	Repeatable bool
-	// Sent are the values of persons and ids in the request; they are struck
-	// out of what the service says.
-	Sent []string
+	// Sent tells the values of persons and ids in the request, which are struck
+	// out of what the service says. It is asked only when something is to be
+	// kept of that: finding a name in a certificate costs as much as sending it.
+	Sent func() []string
 	// Suspect names what besides the service may keep a reply from coming, such
 	// as the template of a certificate. No reply is then transient, until calls
 	// with another suspect got none either since the service last answered.
@@ -186,7 +187,7 @@ func (c *Client) noAnswer(ctx, callCtx context.Context, connected bool, call Cal
 	case errors.As(err, &network) && network.Timeout():
 		failure.Reason = issue.ReasonTimeout
 	}
-	failure.Message = Scrub(failure.Err.Error(), call.Sent...)
+	failure.Message = Scrub(failure.Err.Error(), values(call.Sent)...)
 	if connected {
 		failure.Err = fmt.Errorf("%w: %w", ErrNoReply, failure.Err)
 	}

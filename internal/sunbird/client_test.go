@@ -279,7 +279,7 @@ func TestAnswers(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { tt.answer(w) }))
 			t.Cleanup(server.Close)
 			call := get
-			call.Sent = []string{"Asha"}
+			call.Sent = func() []string { return []string{"Asha"} }
 			answer, err := newClient(t, server.URL, time.Minute).Do(t.Context(), call)
 			require.NoError(t, err)
 			failure := answer.Failure()

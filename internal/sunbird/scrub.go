@@ -23,6 +23,15 @@ const (
 	struck      = "…"
 )
 
+// values asks for what was sent; a call that says nothing of it sent nothing of
+// a person.
+func values(sent func() []string) []string {
+	if sent == nil {
+		return nil
+	}
+	return sent()
+}
+
 // Scrub makes a service's words fit to be kept and shown: the values that we
 // sent are struck out, in any case of letters and in the escapes a service may
 // have printed them with, white space is folded, and the rest is cut to 2 KiB.
