@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -64,8 +65,12 @@ func (s *site) join(tb testing.TB, conn *Connection, config Config) *member {
 
 func (s *site) committed(tb testing.TB, conn *Connection, partitions ...int) map[int]int64 {
 	tb.Helper()
-	offsets, err := s.askCommitted(tb.Context(), conn, partitions...)
-	require.NoError(tb, err)
+	var offsets map[int]int64
+	require.EventuallyWithT(tb, func(c *assert.CollectT) { // a broker that has just become the coordinator may not answer yet
+		var err error
+		offsets, err = s.askCommitted(tb.Context(), conn, partitions...)
+		require.NoError(c, err)
+	}, patience, glimpse)
 	return offsets
 }
 
@@ -93,13 +98,15 @@ func (s *site) requireCommitted(tb testing.TB, conn *Connection, partition int, 
 // commitFor commits as an operator would, outside of any membership.
 func (s *site) commitFor(tb testing.TB, conn *Connection, offsets ...kafka.OffsetCommit) {
 	tb.Helper()
-	response, err := conn.client.OffsetCommit(tb.Context(), &kafka.OffsetCommitRequest{
-		GroupID: s.group, GenerationID: -1, Topics: map[string][]kafka.OffsetCommit{s.topic: offsets},
-	})
-	require.NoError(tb, err)
-	for _, p := range response.Topics[s.topic] {
-		require.NoError(tb, p.Error)
-	}
+	require.EventuallyWithT(tb, func(c *assert.CollectT) { // the same
+		response, err := conn.client.OffsetCommit(tb.Context(), &kafka.OffsetCommitRequest{
+			GroupID: s.group, GenerationID: -1, Topics: map[string][]kafka.OffsetCommit{s.topic: offsets},
+		})
+		require.NoError(c, err)
+		for _, p := range response.Topics[s.topic] {
+			require.NoError(c, p.Error)
+		}
+	}, patience, glimpse)
 }
 
 // members lists the group's members as the broker knows them.
