@@ -21,12 +21,16 @@ func TestCrashInTheMidstOfALargeFanOut(t *testing.T) {
 	b := h.newBatch(learners)
 	h.issueBatch(b)
 	api := h.apis[0]
+	inTheMidst := 0 // a quick machine has written the rest before it is killed
 	for kill := range kills {
 		written := (kill*learners + h.rng.IntN(learners)) / (kills + 1)
 		h.until(func() bool { return h.written(b) >= written }, glimpse, lastPatience, "the fan-out stands still")
 		api.strike()
-		require.Less(t, h.written(b), learners, "it dies in the midst of it")
+		if h.written(b) < learners {
+			inTheMidst++
+		}
 	}
+	require.GreaterOrEqual(t, inTheMidst, 2, "it dies in the midst of it")
 	h.until(func() bool { j, ok := h.jobOf(b.jobs[0]); return ok && j.Resolved }, look, lastPatience, "the job was not resolved")
 	require.Equal(t, learners, h.written(b))
 	finished, listed := h.listed(b)
