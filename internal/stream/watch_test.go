@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -113,7 +114,10 @@ func TestT24LagIsKnownWhateverIsFetched(t *testing.T) {
 	})})
 	requireLag := func(partition, lag int) {
 		t.Helper()
-		require.Eventually(t, func() bool { return m.lagShown(t, partition) == lag }, patience, glimpse)
+		require.Eventually(t, func() bool {
+			shown, ok := m.shown(t, "ecreds_consumer_lag")[strconv.Itoa(partition)] // not before it is first asked for
+			return ok && int(shown) == lag
+		}, patience, glimpse)
 	}
 	require.Eventually(t, func() bool { return j.runningNow() == 5 }, patience, glimpse)
 	requireLag(0, 10)
