@@ -2,6 +2,7 @@ package issue
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -32,6 +33,7 @@ type Presence struct {
 	Rested  func() int64  // events that came to rest since the start
 	Log     *zap.Logger
 
+	mu     sync.Mutex // the first word may come while Run speaks already
 	told   time.Time
 	rested int64 // as told last
 }
@@ -44,7 +46,12 @@ func (p *Presence) Announce(ctx context.Context) error { return p.tell(ctx) }
 const finishedIn = 5 * time.Second
 
 // tell tells that the process lives, and how it fares.
-func (p *Presence) tell(ctx context.Context) error {
+func (p *Presence) tell(ctx context.Context) error { return p.Store.Alive(ctx, p.now()) }
+
+// now is the process as it fares.
+func (p *Presence) now() Process {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	now, rested := time.Now(), p.Rested()
 	process := p.Process
 	process.Allowed = min(p.Allowed(), process.Capacity)
@@ -52,7 +59,7 @@ func (p *Presence) tell(ctx context.Context) error {
 		process.Finished = int(float64(rested-p.rested) * finishedIn.Seconds() / since.Seconds())
 	}
 	p.told, p.rested = now, rested
-	return p.Store.Alive(ctx, process)
+	return process
 }
 
 // Run keeps telling it until ctx ends, then says goodbye; it returns nil.

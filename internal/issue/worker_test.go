@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -1062,6 +1064,21 @@ func TestPresence(t *testing.T) {
 			"alive p 8 0", "alive p 8 50", "alive p 8 50", "alive p 8 50", "gone p",
 		}, told, "its limiters let through no more than it works, and 50 events rested in each five seconds")
 	})
+}
+
+// A program starts telling that it lives while its first word is under way.
+func TestPresenceMayBeToldTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	store := processes{alive: func(context.Context, Process) error { return nil }}
+	p := &Presence{
+		Store: store, Process: Process{ID: "p", Capacity: 8}, Log: nopLog(),
+		Allowed: func() int { return 1 }, Rested: func() int64 { return 1 },
+	}
+	var told sync.WaitGroup
+	for range 2 {
+		told.Go(func() { assert.NoError(t, p.Announce(t.Context())) })
+	}
+	told.Wait()
 }
 
 type processes struct {
