@@ -162,16 +162,26 @@ func (c *Connection) createTopics(ctx context.Context, topics []string, partitio
 	return nil
 }
 
+// listOffsets asks for offsets of a topic's partitions, with one request. Each
+// answer may hold an error of its own.
+func (c *Connection) listOffsets(
+	ctx context.Context, topic string, asked ...kafka.OffsetRequest,
+) ([]kafka.PartitionOffsets, error) {
+	response, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{topic: asked}})
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	return response.Topics[topic], nil
+}
+
 // bounds asks for the first record that a partition still has, and for the end
 // of its log.
 func (c *Connection) bounds(ctx context.Context, topic string, partition int) (first, last int64, err error) {
-	response, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
-		Topics: map[string][]kafka.OffsetRequest{topic: {kafka.FirstOffsetOf(partition), kafka.LastOffsetOf(partition)}},
-	})
+	offsets, err := c.listOffsets(ctx, topic, kafka.FirstOffsetOf(partition), kafka.LastOffsetOf(partition))
 	if err != nil {
-		return 0, 0, c.explain(err)
+		return 0, 0, err
 	}
-	for _, p := range response.Topics[topic] {
+	for _, p := range offsets {
 		if p.Partition == partition {
 			return p.FirstOffset, p.LastOffset, c.explain(p.Error)
 		}
@@ -186,12 +196,12 @@ func (c *Connection) ends(ctx context.Context, topic string, partitions []int) (
 	for _, id := range partitions {
 		asked = append(asked, kafka.LastOffsetOf(id))
 	}
-	response, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{topic: asked}})
+	offsets, err := c.listOffsets(ctx, topic, asked...)
 	if err != nil {
-		return nil, c.explain(err)
+		return nil, err
 	}
 	ends := map[int]int64{}
-	for _, p := range response.Topics[topic] {
+	for _, p := range offsets {
 		if p.Error == nil {
 			ends[p.Partition] = p.LastOffset
 		}

@@ -50,8 +50,7 @@ func (c *Consumer) belong(ctx context.Context) error {
 		c.mu.Unlock()
 		c.generations(membership, group)
 		leave()
-		c.closeGroup(context.WithoutCancel(ctx), group)
-		if ctx.Err() == nil {
+		if !c.closeGroup(context.WithoutCancel(ctx), group) {
 			c.forget(ctx)
 		}
 	}
@@ -244,18 +243,20 @@ func (c *Consumer) member() string {
 	return c.memberID
 }
 
-// closeGroup leaves the group. The library may hang in it, hence the deadline;
-// a join in progress, which it waits for, is ended by leaving. It leaves once,
-// too, and does not say when that failed.
-func (c *Consumer) closeGroup(ctx context.Context, group *kafka.ConsumerGroup) {
+// closeGroup leaves the group, and says whether the broker took note. The library
+// may hang in it, hence the deadline; a join in progress, which it waits for, is
+// ended by leaving. It leaves once, too, and does not say when that failed.
+func (c *Consumer) closeGroup(ctx context.Context, group *kafka.ConsumerGroup) bool {
 	if !within(closeTimeout, func() { _ = group.Close() }) { // which has no error to tell
 		c.Log.Warn("leaving the group took too long", zap.String("group", c.Group))
 	}
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
-	if !c.forget(ctx) {
+	left := c.forget(ctx)
+	if !left {
 		c.Log.Warn("the broker does not take note that we leave; our session will end by itself", zap.String("group", c.Group))
 	}
+	return left
 }
 
 // kafkaTrouble receives what the client library would otherwise keep silent.

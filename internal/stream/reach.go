@@ -27,16 +27,16 @@ func (c *Connection) Reaches(ctx context.Context, topic, group string) ([]Reach,
 	if err != nil {
 		return nil, err
 	}
-	var requests []kafka.OffsetRequest
+	var asked []kafka.OffsetRequest
 	for _, p := range partitions {
-		requests = append(requests, kafka.FirstOffsetOf(p), kafka.LastOffsetOf(p))
+		asked = append(asked, kafka.FirstOffsetOf(p), kafka.LastOffsetOf(p))
 	}
-	response, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{topic: requests}})
+	offsets, err := c.listOffsets(ctx, topic, asked...)
 	if err != nil {
-		return nil, c.explain(err)
+		return nil, err
 	}
 	var reaches []Reach
-	for _, p := range response.Topics[topic] {
+	for _, p := range offsets {
 		if p.Error != nil {
 			return nil, fmt.Errorf("find the ends of partition %d: %w", p.Partition, c.explain(p.Error))
 		}
