@@ -52,7 +52,10 @@ func Open(ctx context.Context, config Config) (*Ledger, error) {
 
 // open opens the store that the URL names, and brings it up to date.
 func open(ctx context.Context, config Config) (s store, name string, err error) {
-	if path, ok := strings.CutPrefix(config.URL, "sqlite:"); ok && path != "" {
+	if !IsURL(config.URL) {
+		return nil, "", fmt.Errorf("%s is not a ledger: it must be sqlite:<path of a file> or postgres://…", redact(config.URL))
+	}
+	if path, ok := strings.CutPrefix(config.URL, "sqlite:"); ok {
 		if err := migrateSQLite(ctx, path, config); err != nil {
 			return nil, "", err
 		}
@@ -61,9 +64,6 @@ func open(ctx context.Context, config Config) (s store, name string, err error) 
 			return nil, "", fmt.Errorf("open the ledger %s: %w", path, err)
 		}
 		return s, path, nil
-	}
-	if !isPostgres(config.URL) {
-		return nil, "", fmt.Errorf("%s is not a ledger: it must be sqlite:<path of a file> or postgres://…", redact(config.URL))
 	}
 	server, err := postgresConfig(config.URL)
 	if err != nil {
@@ -77,8 +77,10 @@ func open(ctx context.Context, config Config) (s store, name string, err error) 
 	return s, name, err
 }
 
-func isPostgres(url string) bool {
-	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
+// IsURL says whether a text names a ledger by its form: a server, or a file.
+func IsURL(url string) bool {
+	path, isFile := strings.CutPrefix(url, "sqlite:")
+	return isFile && path != "" || strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
 }
 
 // redact tells a wrongly spelt database URL by its scheme alone: a password may

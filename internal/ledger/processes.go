@@ -9,6 +9,11 @@ import (
 
 var _ issue.ProcessStore = (*Ledger)(nil)
 
+// claimantDead says, in a statement about issuances, that the process which holds
+// the claim is dead: it has been silent since the time that the argument after it
+// gives.
+const claimantDead = `NOT EXISTS (SELECT 1 FROM processes p WHERE p.id = issuances.claim_process AND p.seen_at >= `
+
 // Alive implements [issue.ProcessStore]. Rows of processes long dead go away
 // with it: no claim can name them any more, since claims lapse by time too.
 func (l *Ledger) Alive(ctx context.Context, p issue.Process) error {

@@ -78,4 +78,4 @@ func reached(reaches []issue.Reach, partition, offset int64) bool {
 // claims next.
 const turnIn = `UPDATE issuances SET is_out = 0, taken_at = NULL, due_at = $3
 	WHERE seq = $1 AND dispatch = $2 AND is_out = 1 AND (claim_token IS NULL OR claim_until < $3
-		OR NOT EXISTS (SELECT 1 FROM processes p WHERE p.id = issuances.claim_process AND p.seen_at >= $4))`
+		OR ` + claimantDead + `$4))`

@@ -22,11 +22,10 @@ const inHand = `SELECT i.seq, i.is_out, i.dispatch, i.issued_at, i.batch_id, i.u
 // claim takes an issuance whose record has this number, unless a living process
 // holds it. Taking it over from a dead one counts as a crash.
 const claim = `UPDATE issuances SET
-		crashes = crashes + CASE WHEN claim_token IS NOT NULL AND claim_token <> $3 AND NOT EXISTS (
-			SELECT 1 FROM processes p WHERE p.id = issuances.claim_process AND p.seen_at >= $7) THEN 1 ELSE 0 END,
+		crashes = crashes + CASE WHEN claim_token IS NOT NULL AND claim_token <> $3 AND ` + claimantDead + `$7) THEN 1 ELSE 0 END,
 		claim_token = $3, claim_process = $4, claim_until = $5
 	WHERE seq = $1 AND is_out = 1 AND dispatch = $2 AND (claim_token IS NULL OR claim_token = $3 OR claim_until < $6
-		OR NOT EXISTS (SELECT 1 FROM processes p WHERE p.id = issuances.claim_process AND p.seen_at >= $7))`
+		OR ` + claimantDead + `$7))`
 
 // claiming is a claim and what it met.
 type claiming struct {

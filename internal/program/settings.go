@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/ecreds/issuer/internal/ledger"
 )
 
 // Kafka holds the settings of everything that talks to Kafka.
@@ -70,9 +72,7 @@ type Ledger struct {
 
 // Validate refuses what makes no sense.
 func (l Ledger) Validate() error {
-	path, isFile := strings.CutPrefix(l.DatabaseURL, "sqlite:")
-	isServer := strings.HasPrefix(l.DatabaseURL, "postgres://") || strings.HasPrefix(l.DatabaseURL, "postgresql://")
-	if !isServer && (!isFile || path == "") {
+	if !ledger.IsURL(l.DatabaseURL) {
 		return Refuse("DATABASE_URL", "it must be postgres://<user>:<password>@<host>:<port>/<database> or sqlite:<path of a file>")
 	}
 	if l.ClaimLapse < time.Second {
