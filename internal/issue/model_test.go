@@ -202,6 +202,10 @@ func (p mortal) Email(_ context.Context, n Notification) (err error) {
 
 func (p mortal) SMS(ctx context.Context, n Notification) error { return p.Email(ctx, n) }
 
+func (p mortal) Take(ctx context.Context, step Step) (context.Context, func(), error) {
+	return unlimited(ctx, step)
+}
+
 func (p mortal) Learner(context.Context, BatchID, LearnerID) (Enrolment, bool, error) {
 	return Enrolment{}, false, errors.New("every event of the model is numbered")
 }
@@ -315,7 +319,7 @@ func (m *model) runProcess(queue *topic, metrics *WorkMetrics) {
 	process, dead := m.process, m.dead
 	me := mortal{m, process}
 	worker := NewWorker(WorkerConfig{
-		Store: me, Courses: me, Recipients: me, Generator: me, Registrar: me, Notifier: me, Enrolments: me,
+		Store: me, Courses: me, Recipients: me, Generator: me, Registrar: me, Notifier: me, Enrolments: me, Places: me,
 		Process: process, StepAttempts: 2, RetryDelays: slices.Repeat([]time.Duration{30 * time.Second}, 20),
 		CallTimeout:   map[Step]time.Duration{StepGenerate: 80 * time.Second, StepRegister: 35 * time.Second, StepNotify: 35 * time.Second},
 		ResendInDoubt: m.resend, Zone: time.UTC, Metrics: metrics, Log: nopLog(),

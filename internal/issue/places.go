@@ -19,19 +19,6 @@ type Places interface {
 	Take(ctx context.Context, step Step) (placed context.Context, done func(), err error)
 }
 
-// PlacesFunc is a function that gives out places.
-type PlacesFunc func(ctx context.Context, step Step) (context.Context, func(), error)
-
-// Take implements [Places].
-func (f PlacesFunc) Take(ctx context.Context, step Step) (context.Context, func(), error) {
-	return f(ctx, step)
-}
-
-// unlimited gives everybody a place at once.
-func unlimited(ctx context.Context, _ Step) (context.Context, func(), error) {
-	return ctx, func() {}, nil
-}
-
 // NoPlaceError says that a service had no place for a call in time, or asked
 // for a pause. Nothing was called, and nothing is wrong: the event waits for its
 // turn.

@@ -24,7 +24,7 @@ type services struct {
 	email     func(context.Context, Notification) error
 	sms       func(context.Context, Notification) error
 	enrolment func(context.Context, BatchID, LearnerID) (Enrolment, bool, error)
-	place     PlacesFunc
+	place     func(context.Context, Step) (context.Context, func(), error)
 }
 
 func (s *services) Course(ctx context.Context, id CourseID) (Course, error) { return s.course(ctx, id) }
@@ -46,6 +46,11 @@ func (s *services) Learner(ctx context.Context, b BatchID, l LearnerID) (Enrolme
 
 func (s *services) Take(ctx context.Context, step Step) (context.Context, func(), error) {
 	return s.place(ctx, step)
+}
+
+// unlimited gives everybody a place at once.
+func unlimited(ctx context.Context, _ Step) (context.Context, func(), error) {
+	return ctx, func() {}, nil
 }
 
 const merit = "Merit"

@@ -78,14 +78,12 @@ func (t *templates) praise(use TemplateUse) bool {
 	return true
 }
 
-// brokenSince says whether a template broke after an event was dispatched. One
-// dispatched later is a probe.
-func (t *templates) brokenSince(use TemplateUse, dispatched time.Time) bool {
+// brokenAt is when a template broke, as far as this process knows; zero = it did
+// not.
+func (t *templates) brokenAt(use TemplateUse) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	broken := t.known[use].brokenAt
-	// Half the time between probes, for clocks that differ.
-	return !broken.IsZero() && dispatched.Before(broken.Add(TemplateProbeEvery/2))
+	return t.known[use].brokenAt
 }
 
 // dispatchedAt reads an event's time out of its mid; zero when it has none.
@@ -107,9 +105,15 @@ func (r *run) templateUse() TemplateUse {
 }
 
 // templateBroke says that the event was dispatched before its template was known
-// to be broken: it would only fail like those before it.
+// to be broken: it would only fail like those before it. One dispatched later is
+// a probe.
 func (r *run) templateBroke() bool {
-	return r.issuance.Made == nil && r.templates.brokenSince(r.templateUse(), dispatchedAt(r.event.MID))
+	broken := r.templates.brokenAt(r.templateUse())
+	if broken.IsZero() || r.issuance.Made != nil {
+		return false
+	}
+	// Half the time between probes, for clocks that differ.
+	return dispatchedAt(r.event.MID).Before(broken.Add(TemplateProbeEvery / 2))
 }
 
 // blamesTemplate says whether a failure may be everybody's: generate failed,

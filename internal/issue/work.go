@@ -211,9 +211,6 @@ type Worker struct {
 
 // NewWorker makes a worker.
 func NewWorker(config WorkerConfig) *Worker {
-	if config.Places == nil {
-		config.Places = PlacesFunc(unlimited)
-	}
 	return &Worker{WorkerConfig: config, steps: wayOfACertificate(), templates: newTemplates(), suspects: newSuspects()}
 }
 
