@@ -32,8 +32,6 @@ import (
 )
 
 const (
-	// templateLife is how long a course is believed to have the same templates.
-	templateLife = 10 * time.Minute
 	// callTimeout bounds a call of the learner service and the notifier, which
 	// give up by themselves after 30 s.
 	callTimeout = 35 * time.Second
@@ -152,7 +150,7 @@ func (a *App) worker(process string, gates gates, store issue.WorkStore) (*issue
 	}
 	a.recipients = learner.NewRecipients(learners)
 	return issue.NewWorker(mortalWorker(issue.WorkerConfig{
-		Store: store, Courses: content.NewCached(courses, templateLife), Recipients: a.recipients,
+		Store: store, Courses: content.NewCached(courses, content.CacheFor), Recipients: a.recipients,
 		Generator: certificates, Registrar: learners, Notifier: notifier, Enrolments: enrolments,
 		Places:  gates,
 		Process: process, StepAttempts: a.config.StepAttempts, RetryDelays: a.config.RetryDelays,

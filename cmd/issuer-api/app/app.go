@@ -32,8 +32,6 @@ const (
 	// callsAtOnce bounds connections to one service: the API calls on behalf of
 	// people and of one fan-out.
 	callsAtOnce = 32
-	// templateLife is how long a course is believed to have the same templates.
-	templateLife = 10 * time.Minute
 )
 
 // App is an assembled issuer-api.
@@ -91,7 +89,7 @@ func (a *App) connect() (err error) {
 	if err != nil {
 		return err
 	}
-	a.courses = content.NewCached(courses, templateLife)
+	a.courses = content.NewCached(courses, content.CacheFor)
 	if a.config.LearnerServiceURL != "" {
 		a.validator, err = learner.New(learner.Config{
 			URL: a.config.LearnerServiceURL, HTTP: client, Gate: gate(metrics, sunbird.Learner, "learner-service"),
