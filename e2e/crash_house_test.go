@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -167,15 +166,11 @@ func ask(api *ward, body, query, key string) string {
 	if err != nil || status != http.StatusOK {
 		return ""
 	}
-	var envelope struct {
-		Result struct {
-			Result accepted `json:"result"`
-		} `json:"result"`
-	}
-	if json.Unmarshal(answer, &envelope) != nil {
+	taken, err := tryResult[issueResult](answer)
+	if err != nil {
 		return ""
 	}
-	return envelope.Result.Result.JobID
+	return taken.Result.JobID
 }
 
 // api is one that runs.
@@ -199,13 +194,11 @@ func (h *crashHouse) jobOf(id string) (job, bool) {
 			continue
 		}
 		status, answer, err := api.running.try(http.MethodGet, "/v1/course/batch/cert/jobs/"+id, "", nil)
-		var envelope struct {
-			Result struct {
-				Job job `json:"job"`
-			} `json:"result"`
+		if err != nil || status != http.StatusOK {
+			continue
 		}
-		if err == nil && status == http.StatusOK && json.Unmarshal(answer, &envelope) == nil {
-			return envelope.Result.Job, true
+		if shown, err := tryResult[jobResult](answer); err == nil {
+			return shown.Job, true
 		}
 	}
 	return job{}, false

@@ -229,13 +229,28 @@ func (c *client) issue(body string) accepted {
 	c.tb.Helper()
 	status, answer := c.do(http.MethodPost, issuePath, body)
 	require.Equal(c.tb, http.StatusOK, status, "%s", answer)
+	return result[issueResult](c.tb, answer).Result
+}
+
+// issueResult is the result of /issue.
+type issueResult struct {
+	Result accepted `json:"result"`
+}
+
+// result is the result in an answer's envelope.
+func result[T any](tb testing.TB, answer []byte) T {
+	tb.Helper()
+	read, err := tryResult[T](answer)
+	require.NoError(tb, err)
+	return read
+}
+
+func tryResult[T any](answer []byte) (T, error) {
 	var envelope struct {
-		Result struct {
-			Result accepted `json:"result"`
-		} `json:"result"`
+		Result T `json:"result"`
 	}
-	require.NoError(c.tb, json.Unmarshal(answer, &envelope))
-	return envelope.Result.Result
+	err := json.Unmarshal(answer, &envelope)
+	return envelope.Result, err
 }
 
 // job is a job as the API shows it.
@@ -255,13 +270,12 @@ func (c *client) job(id string) job {
 	c.tb.Helper()
 	status, answer := c.do(http.MethodGet, "/v1/course/batch/cert/jobs/"+id, "")
 	require.Equal(c.tb, http.StatusOK, status, "%s", answer)
-	var envelope struct {
-		Result struct {
-			Job job `json:"job"`
-		} `json:"result"`
-	}
-	require.NoError(c.tb, json.Unmarshal(answer, &envelope))
-	return envelope.Result.Job
+	return result[jobResult](c.tb, answer).Job
+}
+
+// jobResult is the result of a job's route.
+type jobResult struct {
+	Job job `json:"job"`
 }
 
 func (c *client) awaitDone(id string) job {
@@ -294,15 +308,12 @@ func (c *client) learners(id string) []learner {
 		status, answer := c.do(http.MethodGet,
 			fmt.Sprintf("/v1/course/batch/cert/jobs/%s/learners?limit=500&cursor=%s", id, cursor), "")
 		require.Equal(c.tb, http.StatusOK, status, "%s", answer)
-		var envelope struct {
-			Result struct {
-				Learners []learner `json:"learners"`
-				Next     string    `json:"next"`
-			} `json:"result"`
-		}
-		require.NoError(c.tb, json.Unmarshal(answer, &envelope))
-		all = append(all, envelope.Result.Learners...)
-		if cursor = envelope.Result.Next; cursor == "" {
+		page := result[struct {
+			Learners []learner `json:"learners"`
+			Next     string    `json:"next"`
+		}](c.tb, answer)
+		all = append(all, page.Learners...)
+		if cursor = page.Next; cursor == "" {
 			return all
 		}
 	}

@@ -178,13 +178,10 @@ func TestReIssueReplacesTheCertificate(t *testing.T) {
 
 	status, answer := a.do(http.MethodPost, issuePath+"?reIssue=true", handbookBody(benchBatch, benchCourse))
 	require.Equal(t, http.StatusOK, status, "%s", answer)
-	var envelope struct {
-		Result struct{ Result accepted }
-	}
-	require.NoError(t, json.Unmarshal(answer, &envelope))
-	a.awaitDone(envelope.Result.Result.JobID)
+	again := result[issueResult](t, answer).Result.JobID
+	a.awaitDone(again)
 
-	for _, l := range a.learners(envelope.Result.Result.JobID) {
+	for _, l := range a.learners(again) {
 		require.Equal(t, 2, l.Revision)
 		require.NotEqual(t, before[l.UserID], l.CertificateID)
 	}

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"testing"
@@ -42,13 +41,9 @@ func (c *client) reconcile(query string) reconciliation {
 	status, answer := c.do(http.MethodPost, reconcilePath+query,
 		fmt.Sprintf(`{"request":{"batchId":%q,"courseId":%q}}`, benchBatch, benchCourse))
 	require.Equal(c.tb, http.StatusOK, status, "%s", answer)
-	var envelope struct {
-		Result struct {
-			Reconcile reconciliation `json:"reconcile"`
-		} `json:"result"`
-	}
-	require.NoError(c.tb, json.Unmarshal(answer, &envelope))
-	return envelope.Result.Reconcile
+	return result[struct {
+		Reconcile reconciliation `json:"reconcile"`
+	}](c.tb, answer).Reconcile
 }
 
 // TestReconcileNamesWhatIsWrongAndQueuesTheMissing breaks an issued batch in four
